@@ -32,7 +32,8 @@ from more4d.geometry.intrinsics import Intrinsics
 from more4d.geometry.tracks import FilledPoints, Tracks, depth_of_tracks
 from more4d.performance.offload import Memory
 from more4d.pipelines.camera_choice import with_chosen_cameras
-from more4d.pipelines.camera_spec import CameraChooser
+from more4d.pipelines.camera_measures import report_made_up
+from more4d.pipelines.camera_spec import DEFAULT_FRAMES, CameraChooser
 from more4d.pipelines.camera_taste import liked_by
 from more4d.pipelines.camera_words import steered
 from more4d.pipelines.cameras import (
@@ -54,7 +55,7 @@ from more4d.pipelines.scene import Scene, View, film_views, with_background
 from more4d.pipelines.tracks import image_to_tracks
 from more4d.pipelines.views import Film, complete_film, render
 
-DEFAULT_FRAMES, DEFAULT_FPS = 49, 12.0
+DEFAULT_FPS = 12.0
 TRACK_COMPONENTS = ("strag", "trajectory_codec", "text", "motion_features", "clip")
 VIEW_COMPONENTS = ("vism", "video_codec", "text", "clip")
 
@@ -145,8 +146,9 @@ class More4DPipeline:
 
     def _with_memory(self, memory: Memory) -> "More4DPipeline":
         gpu = self.components.device.type == "cpu" and torch.cuda.is_available()
-        device = torch.device("cuda") if gpu else None
-        self.components = self.components.reopened(memory=memory, device=device)
+        self.components = self.components.reopened(
+            memory=memory, device=torch.device("cuda") if gpu else None
+        )
         return self
 
     def __call__(
@@ -196,7 +198,7 @@ class More4DPipeline:
         if tracks is not None and (given or not control.neutral):
             raise InputError("tracks say themselves what moves; leave mask, control and the like out")
         # what cannot be filmed is refused before anything is computed
-        prompt, specs = steered(prompt, named_cameras(cameras))
+        prompt, specs = steered(prompt, named_cameras(cameras, num_frames if tracks is None else 0))
         if camera_chooser is not None:
             camera_chooser.check(specs.values())
         seed = drawn_seed(seed, generator)
@@ -204,8 +206,7 @@ class More4DPipeline:
             own = tracks if isinstance(tracks, Tracks) else load_tracks(Path(tracks))
             check_camera_frames(specs, own.frames)
             callback("depth", 0, 1)
-            picture, depth_map = own.colours, depth_of_tracks(own)
-            scene_tracks = quantise_tracks(own)
+            picture, depth_map, scene_tracks = own.colours, depth_of_tracks(own), quantise_tracks(own)
             callback("depth", 1, 1)
         else:
             check_request(prompt, num_frames, fps, control, masked=mask is not None)
@@ -213,8 +214,7 @@ class More4DPipeline:
             callback("depth", 0, 1)
             known |= {"depth": depth, "intrinsics": intrinsics, "mask": mask, "strokes": control.strokes}
             photo = read_photo(image, **known, size=self.film_size)
-            picture = self.prepare_image(photo)
-            depth_map = self.estimate_depth(photo)
+            picture, depth_map = self.prepare_image(photo), self.estimate_depth(photo)
             callback("depth", 1, 1)
             settings = {"num_frames": num_frames, "fps": fps, "seed": seed, "control": control}
             scene_tracks = self.generate_tracks(photo, depth_map, prompt, **settings, callback=callback)
@@ -307,7 +307,7 @@ class More4DPipeline:
         """Stage 3: what the camera sees of the tracks, with holes where they leave nothing to see."""
         preset, size = self.preset, (tracks.height, tracks.width)
         callback(f"render {camera_path.name}", 0, camera_path.frames)
-        return render(
+        film = render(
             tracks,
             camera_path,
             size=film_size(*size, self.film_size),
@@ -317,6 +317,8 @@ class More4DPipeline:
             device=self.components.device,
             progress=lambda done, total: callback(f"render {camera_path.name}", done, total),
         )
+        report_made_up(camera_path, tracks, film.hole_mask)
+        return film
 
     def complete_view(
         self,

@@ -7,6 +7,7 @@ With C_t the camera-to-world transforms of a file, in OpenCV axes:
     scale   known units are kept. Else, if the optical axes meet in front of the first camera, that pivot is
             put at the depth of the scene, so an orbit stays an orbit; else the largest displacement becomes
             `REACH` scene depths.
+    level   if asked, the path is turned so that its up, which its cameras tell, is the photo's.
     lens    the photo's intrinsics times f_t / f_0 of the file: zooms survive, and a file's field of view,
             which is rarely the photo's, does not.
     time    the file's timestamps, else even ones, sampled smoothly (`geometry.poses.interpolate_rigid`).
@@ -15,6 +16,7 @@ With C_t the camera-to-world transforms of a file, in OpenCV axes:
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,6 +44,16 @@ PIVOT_MISS = 0.2
 """How far the axes may pass by the pivot (rms), in its distances from the first camera."""
 PIVOT_NEAREST = 0.4
 """Least distance of a camera from the pivot, as a share of the largest."""
+UP_SPREAD, UP_SHARE = 0.002, 0.25
+"""Least mean squared sine between x axes for up to be known (a pan of 9 degrees), and the most of it
+that they may leave their common plane by.
+"""
+UPRIGHT = 0.3
+"""Least cosine between down and the cameras' y axes: steeper ones have no horizon."""
+TILT_DEG = 5.0
+"""From where a note names a tilted horizon; hands that hold a camera make half of it."""
+STILL = 1e-5
+"""What rounding leaves of numbers of a path that does not move."""
 JUMP_DEG, JUMP_DEPTHS = 30.0, 0.2
 """Between neighbouring frames."""
 DENSE = 480
@@ -70,17 +82,22 @@ class Adopted:
     metric: bool = False
     notes: tuple[str, ...] = ()
 
-    def jump_notes(self, scene_depth_m: float) -> list[str]:
+    def jump_notes(self, scene_depth_m: float, frames: int | None = None) -> list[str]:
         """A line about frames that are far from the one before, if there are any.
 
         Args:
             scene_depth_m: of the scene; infinite where it is not known yet, so that only turns count.
+            frames: of the film, whose number a line names; None: as many as the path has; 0: not known yet.
         """
-        found = jumps(self.path, scene_depth_m)
+        found, frames = jumps(self.path, scene_depth_m), self.path.frames if frames is None else frames
         if not found:
             return []
-        more = f" and at {len(found) - 1} more" if len(found) > 1 else ""
-        return [f"there is a jump at frame {found[0]}{more} of {self.path.frames}; is it one smooth path?"]
+        part = found[0] / (self.path.frames - 1)
+        where = f"at frame {part * (frames - 1):.0f} of the film's {frames}"
+        if not frames:
+            where = f"after {100 * part:.0f} % of the film"
+        more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+        return [f"there is a jump {where}{more}; is it one smooth path?"]
 
 
 def adopt_path(
@@ -105,9 +122,11 @@ def adopt_path(
         seconds: duration of the film, in which smoothing is measured.
 
     Raises:
-        InputError: the file's lens is asked for, and it says none.
+        InputError: the file's lens is asked for, and it says none; or to level what stays in its world.
     """
     options = options or CameraOptions()
+    if options.level and options.anchor == WORLD:
+        raise InputError(f"camera {name}: with anchor={WORLD} up is that of its world; leave out level")
     if options.lens == FILE and (raw.intrinsics is None or raw.zoom_only):
         raise InputError(f"camera {name}: its file says no field of view; leave out lens={FILE}")
     poses = torch.from_numpy(raw.camera_to_world)
@@ -116,8 +135,11 @@ def adopt_path(
     if options.reverse:
         poses, times = poses.flip(0), times[-1] - times.flip(0)
         lens = None if lens is None else lens.flip(0)
+    level = level_poses(poses)
+    if options.level and level is not None:
+        poses = level
     scale, reason = _metres_per_unit(raw, poses, scene_depth_m, options.scale)
-    anchor = options.anchor or (WORLD if raw.anchored and not options.reverse else FIRST)
+    anchor = options.anchor or (WORLD if raw.anchored and not (options.reverse or options.level) else FIRST)
     if anchor == FIRST:
         poses = rigid_inverse(poses[:1]) @ poses
     poses = rigid(poses[:, :3, :3], poses[:, :3, 3] * scale)
@@ -141,6 +163,11 @@ def adopt_path(
         intrinsics=(interpolate(times, zoom, query) if len(times) > 1 else zoom.expand(frames, 4)).float(),
     )
     notes = raw.notes if raw.source == OURS else (f"{raw.source}, {raw.frames} poses; {reason}", *raw.notes)
+    if options.strength:
+        elsewhere = anchor == FIRST and not np.allclose(raw.camera_to_world[0], np.eye(4))
+        notes += still_notes(path, elsewhere=elsewhere)
+    if anchor == FIRST:
+        notes += _horizon_notes(path, poses, level, asked=options.level)
     unit = raw.unit if options.scale is None else options.scale
     metric = unit == METRES or isinstance(unit, float)
     return Adopted(
@@ -157,6 +184,64 @@ def raw_of_path(path: CameraPath) -> RawCameraPath:
         source=OURS,
         anchored=True,
     )
+
+
+def level_poses(poses: Tensor) -> Tensor | None:
+    """Poses [frames, 4, 4] relative to the first, as they are if that is held level; None if up is unknown.
+
+    Cameras are held upright, so their x axes are horizontal: down is the eigenvector d of the least
+    eigenvalue of sum_t x_t x_t^T, on the side of their y axes. With L the camera that has the first one's x
+    axis made horizontal and d as its y axis, P = L^-1 R_0 is what the first camera is pitched and rolled by,
+    and relative rotations R_t become P R_t P^-1: turns about gravity become turns about the photo's y axis.
+    Displacements are turned by P as well; but where cameras look at a pivot, each sees it where it was.
+    """
+    right, first = poses[:, :3, 0], poses[0, :3, :3]
+    value, vector = torch.linalg.eigh(right.T @ right / len(poses))
+    side = float(poses[:, :3, 1].mean(0) @ vector[:, 0])
+    down = vector[:, 0] * math.copysign(1, side)
+    flat = right[0] - (right[0] @ down) * down
+    spread = float(value[1]) > max(UP_SPREAD, float(value[0]) / UP_SHARE)
+    if not spread or min(abs(side), float(flat.norm())) < UPRIGHT:
+        return None
+    flat = flat / flat.norm()
+    pitch = torch.stack([flat, down, torch.linalg.cross(flat, down)], -1).T @ first
+    relative = rigid_inverse(poses[:1]) @ poses
+    rotation, place = relative[:, :3, :3], relative[:, :3, 3]
+    turned, pivot = pitch @ rotation @ pitch.T, find_pivot(relative)
+    if pivot is None:
+        return rigid(turned, place @ pitch.T)
+    return rigid(turned, pivot + (turned @ rotation.mT @ (place - pivot)[..., None])[..., 0])
+
+
+def horizon_tilt_deg(poses: Tensor) -> float:
+    """The most that x axes of poses [frames, 4, 4] leave the horizontal plane of the first by."""
+    tilt = (poses[:, :3, 0] @ poses[0, :3, 1]).abs().clamp(max=1).asin()
+    return math.degrees(float(tilt.max()))
+
+
+def _horizon_notes(path: CameraPath, poses: Tensor, level: Tensor | None, *, asked: bool) -> tuple[str, ...]:
+    """A line about a horizon that tilts and need not, or cannot be helped as was asked."""
+    if level is None:
+        unknown = (
+            "its cameras do not tell which way is up: they turn too little, or roll; level changes nothing"
+        )
+        return (unknown,) if asked else ()
+    tilt = horizon_tilt_deg(rigid_inverse(path.world_to_camera.double()))
+    # what rolls by itself does so when it is level, too
+    if tilt < TILT_DEG or horizon_tilt_deg(level) > 0.5 * horizon_tilt_deg(poses):
+        return ()
+    return (
+        f"the horizon of a level photo tilts by up to {tilt:.0f} degrees, as the file's first frame is not "
+        "level; add :level to keep it",
+    )
+
+
+def still_notes(path: CameraPath, *, elsewhere: bool = False) -> tuple[str, ...]:
+    """A line about a path of which no frame differs from the first, which its file may have elsewhere."""
+    both = torch.cat([path.world_to_camera.flatten(1), path.intrinsics], 1)
+    moves = float((both - both[:1]).abs().max()) > STILL
+    where = f" at the photo (:anchor={WORLD} keeps where its file has them)" if elsewhere else ""
+    return () if moves else (f"all of its poses are the same, so the camera stands still{where}",)
 
 
 def find_pivot(poses: Tensor) -> Tensor | None:

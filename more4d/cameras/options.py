@@ -3,12 +3,14 @@
 orbit:0.5                           a named path, half as strong
 path.json:reverse                   a file, from its end to its start
 transforms.json:loop:smooth=0.3     there and back, smoothed over 0.3 seconds
+garden/sparse/0:level               as if its first frame looked straight ahead: the horizon stays level
 re10k=poses.txt:scale=0.5           one unit of the file is half a metre
 poses.npy:convention=w2c-opencv     what its matrices mean, which the file does not say
 cameras.json#cam03                  one of several cameras in a file
 """
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -34,6 +36,7 @@ class CameraOptions:
         strength: factor on the extent of the motion, in [0, `MAX_STRENGTH`].
         reverse: from the last frame to the first.
         loop: there and back, at rest at both ends and at the turn.
+        level: turned so that its up is the photo's (`cameras.adoption.level_poses`).
         smooth: standard deviation of a Gaussian over time, in seconds of the film.
         anchor: "first" or "world"; None: as the format says.
         scale: metres per unit of the file, "metres", "scene" or "auto"; None: as the format says.
@@ -44,6 +47,7 @@ class CameraOptions:
     strength: float = 1.0
     reverse: bool = False
     loop: bool = False
+    level: bool = False
     smooth: float = 0.0
     anchor: str | None = None
     scale: float | str | None = None
@@ -54,6 +58,11 @@ class CameraOptions:
     def text(self) -> str:
         """As modifiers of a camera; empty if nothing is asked."""
         return "".join(f":{each}" for each in self._modifiers())
+
+    @property
+    def suffix(self) -> str:
+        """As the end of a folder's name: two requests for the same path have one name, others have others."""
+        return "".join("-" + re.sub(r"[^\w.-]+", "", each) for each in self._modifiers())
 
     @property
     def changes_path(self) -> bool:
@@ -91,14 +100,12 @@ class CameraText:
         format: a key of `FORMATS`, if it is said.
         part: which of several cameras of the file.
         options: of the modifiers.
-        modifiers: as they are written, for names of folders.
     """
 
     source: str
     format: str | None = None
     part: str | None = None
     options: CameraOptions = AS_WRITTEN
-    modifiers: tuple[str, ...] = ()
 
 
 def parse_camera_text(text: str, exists: Callable[[str], bool]) -> CameraText:
@@ -115,32 +122,24 @@ def parse_camera_text(text: str, exists: Callable[[str], bool]) -> CameraText:
     if equals and prefix in FORMATS and not exists(text):
         file_format, rest = prefix, after
     values: dict[str, Any] = {}
-    modifiers: list[str] = []
     while ":" in rest and not exists(rest):
         head, _, modifier = rest.rpartition(":")
         found = _modifier(modifier)
         if found is None:
             if Path(head.partition(":")[0].partition("#")[0]).suffix.lower() in SUFFIXES or exists(head):
                 raise InputError(
-                    f"camera {shown(text)}: '{modifier}' is no modifier; there are reverse, loop, smooth=, "
-                    "scale=, anchor=, lens=, convention= and a strength"
+                    f"camera {shown(text)}: '{modifier}' is no modifier; there are reverse, loop, level, "
+                    "smooth=, scale=, anchor=, lens=, convention= and a strength"
                 )
             break
         if found[0] in values:
             raise InputError(f"camera {shown(text)} has '{found[0]}' twice; give it once")
         values[found[0]] = found[1]
-        modifiers.insert(0, modifier)
         rest = head
     part = None
     if "#" in rest and not exists(rest):
         rest, _, part = rest.rpartition("#")
-    return CameraText(
-        source=rest,
-        format=file_format,
-        part=part,
-        options=CameraOptions(**values),
-        modifiers=tuple(modifiers),
-    )
+    return CameraText(source=rest, format=file_format, part=part, options=CameraOptions(**values))
 
 
 def check_scale(text: str) -> float | str:
@@ -167,7 +166,7 @@ def check_smooth(text: str) -> float:
 
 def _modifier(text: str) -> tuple[str, Any] | None:
     """Name and value of a modifier; None if it is none."""
-    if text in ("reverse", "loop"):
+    if text in ("reverse", "loop", "level"):
         return text, True
     name, equals, value = text.partition("=")
     if not equals:

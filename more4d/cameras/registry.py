@@ -13,6 +13,8 @@ from more4d.files.tables import split_lines
 from more4d.foundation.documents import read_json, read_text
 from more4d.foundation.errors import InputError, shown
 
+DEPTH, SHOWN = 3, 3
+"""Folders down to which models are looked for, and how many are named."""
 WANTED = "a camera file (more4d camera formats lists what is read)"
 
 
@@ -82,7 +84,9 @@ def _content(path: Path) -> Any:
     suffix = path.suffix.lower()
     if path.is_dir():
         if not colmap.is_colmap(path):
-            raise InputError(f"{path} is a folder without images.bin or images.txt; give {WANTED}")
+            inside = [str(each.relative_to(path)) for each in _cameras_below(path)[:SHOWN]]
+            remedy = f"{' or '.join(inside)} in it" if inside else WANTED
+            raise InputError(f"{path} is a folder without images.bin or images.txt; give {remedy}")
         return path
     if path.name.lower() in COLMAP_FILES:
         return path.parent
@@ -92,6 +96,15 @@ def _content(path: Path) -> Any:
     if suffix == ".json":
         return read_json(path, WANTED)
     return split_lines(read_text(path, WANTED))
+
+
+def _cameras_below(folder: Path) -> list[Path]:
+    """COLMAP models in a folder, as in sparse/0, and files of nerfstudio in it."""
+    inside = {file.parent for depth in range(1, DEPTH + 1) for file in folder.glob("*/" * depth + "images.*")}
+    return [
+        *sorted(each for each in inside if colmap.is_colmap(each)),
+        *sorted(folder.glob("transforms*.json")),
+    ]
 
 
 def _recognised(path: Path, content: Any) -> str:
@@ -129,7 +142,7 @@ def _recognised_arrays(found: dict[str, np.ndarray]) -> str:
 
 def _recognised_text(path: Path, lines: list[str]) -> str:
     if pivot_angles.is_three_lines(lines) and not real_estate.is_re10k(lines):
-        ways = ", ".join(f"{system}={path}" for system in pivot_angles.SYSTEMS)
+        ways = ", ".join(f"{system}={path.name}" for system in pivot_angles.SYSTEMS)
         raise InputError(
             f"{path} is three lines of numbers, which TrajectoryCrafter, ViewCrafter and InSpatio mean "
             f"differently; write one of {ways}"

@@ -25,13 +25,13 @@ from more4d.cli.options import (
     preset_of,
 )
 from more4d.foundation.errors import InputError
-from more4d.pipelines.camera_spec import CameraChooser
+from more4d.pipelines.camera_spec import DEFAULT_FRAMES, CameraChooser
 from more4d.pipelines.cameras import CameraSpec, check_timing, scene_depth_of
 
 if TYPE_CHECKING:
     from more4d.geometry.tracks import Tracks
 
-DEFAULT_FRAMES, DEFAULT_FPS, DEFAULT_FOV = 49, 12.0, 60.0
+DEFAULT_FPS, DEFAULT_FOV = 12.0, 60.0
 TRACKS = "tracks.safetensors"
 SHOW_EXAMPLES = """\
 examples, each after bash scripts/more4d.sh:
@@ -40,7 +40,7 @@ examples, each after bash scripts/more4d.sh:
   camera show colmap/sparse/0 --scene output/goat    nearest surface, holes per frame, and a picture
   camera show path.json:loop --output path.png       from above and from the side
 
-Modifiers: reverse, loop, smooth=SECONDS, scale=, anchor=, lens=, convention=, a strength: docs/control.md
+Modifiers: reverse, loop, level, smooth=, scale=, anchor=, lens=, convention=, a strength: docs/control.md
 """
 CONVERT_EXAMPLES = """\
 examples, each after bash scripts/more4d.sh:
@@ -72,7 +72,7 @@ def add_command(commands: Any) -> None:
         description="Reads a camera file of any format and says what it is and does. No network runs.",
         epilog=SHOW_EXAMPLES,
     )
-    _add_camera(show)
+    _add_camera(show, "of the photo that a path without --scene is meant for (default: 60 is assumed)")
     show.add_argument(
         "--output",
         type=parse_path,
@@ -86,16 +86,10 @@ def add_command(commands: Any) -> None:
         description="Writes a camera path for another program.",
         epilog=CONVERT_EXAMPLES,
     )
-    _add_camera(convert)
+    _add_camera(convert, "for a path without a lens")
     convert.add_argument("target", type=parse_path, metavar="TARGET", help="a file; for colmap a folder")
     written = [name for name, each in FORMATS.items() if each.writes]
     convert.add_argument("--as", dest="format", required=True, choices=written, help="the format to write")
-    convert.add_argument(
-        "--fov",
-        type=float,
-        metavar="DEGREES",
-        help="view across the picture, for a path without a lens",
-    )
     convert.set_defaults(run=convert_camera, parser=convert)
     learn = ways.add_parser(
         "learn",
@@ -119,7 +113,7 @@ def add_command(commands: Any) -> None:
     formats.set_defaults(run=list_formats, parser=formats)
 
 
-def _add_camera(parser: Any) -> None:
+def _add_camera(parser: Any, fov: str) -> None:
     parser.add_argument("camera", metavar="CAMERA", help="a file, a folder of COLMAP, or the name of a path")
     parser.add_argument(
         "--scene",
@@ -128,6 +122,7 @@ def _add_camera(parser: Any) -> None:
         help="of a finished item (or its tracks): its frames, lens and depth are taken",
     )
     parser.add_argument("--frames", type=int, metavar="N", help="default 49, or the scene's")
+    parser.add_argument("--fov", type=float, metavar="DEGREES", help=f"view across the picture, {fov}")
 
 
 def add_camera_options(group: Any) -> None:
@@ -176,6 +171,9 @@ def add_camera_options(group: Any) -> None:
         metavar="vlm=FOLDER",
         help="with --camera auto: prefer paths as a vision-language model of transformers does, in FOLDER",
     )
+    group.add_argument(
+        "--camera-level", action="store_true", help="keep the horizon of a level photo, whatever a file's is"
+    )
     group.add_argument("--camera-reverse", action="store_true", help="film paths from their end")
     group.add_argument("--camera-loop", action="store_true", help="film paths there and back")
 
@@ -190,6 +188,7 @@ def camera_options(options: argparse.Namespace) -> CameraOptions:
         smooth=options.camera_smooth,
         reverse=options.camera_reverse,
         loop=options.camera_loop,
+        level=options.camera_level,
     )
 
 
@@ -229,17 +228,18 @@ def show_camera(options: argparse.Namespace) -> int:
     )
 
     depth_m = scene_depth_of(tracks) if tracks else 1.0
-    source = tracks.camera if tracks else Camera.from_fov(DEFAULT_FOV, width=4, height=3)
+    if tracks is not None and options.fov is not None:
+        raise InputError(f"the scene has its own lens; leave out --fov {options.fov:g}")
+    source = tracks.camera if tracks else Camera.from_fov(options.fov or DEFAULT_FOV, width=4, height=3)
     frames = options.frames or (tracks.frames if tracks else DEFAULT_FRAMES)
     fps = tracks.fps if tracks else DEFAULT_FPS
     adopted = spec.adopt(
         frames=frames, source=source, scene_depth_m=depth_m, seconds=max(0.0, (frames - 1) / fps)
     )
     measures = measure_path(adopted.path, scene_depth_m=depth_m, fps=fps)
-    say(
-        str(spec), *(f"  {line}" for line in describe_path(adopted, measures, scene_depth_m=depth_m, fps=fps))
-    )
-    say(*(f"  note     {note}" for note in adopted.notes[1:]))
+    how = {"scene_depth_m": depth_m, "fps": fps, "assumed": tracks is None and options.fov is None}
+    say(str(spec), *(f"  {line}" for line in describe_path(adopted, measures, source=source, **how)))
+    say(*(f"  note     {note}" for note in adopted.notes[adopted.source != OURS :]))
     target = options.output or (
         options.scene / "path.png" if options.scene and options.scene.is_dir() else None
     )
@@ -302,7 +302,7 @@ def _asked(options: argparse.Namespace) -> "tuple[CameraSpec, Tracks | None]":
 
     if options.frames is not None:
         check_timing(options.frames, DEFAULT_FPS)
-    if getattr(options, "fov", None) is not None:
+    if options.fov is not None:
         check_fov(options.fov)
     spec = CameraSpec.parse(options.camera)
     spec.check_source()

@@ -262,7 +262,7 @@ def _job_of(options: argparse.Namespace) -> "Job":
     )
     for camera in cameras:
         if camera.file is not None:
-            camera.check()
+            camera.check(0 if options.tracks else options.frames)
         else:
             with usage_errors(options.parser):
                 camera.check()

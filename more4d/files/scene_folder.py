@@ -204,10 +204,10 @@ def load_finished_item(
     )
 
 
-def save_scene_sheet(folder: Path, cameras: list[str], title: str, codec: str = DEFAULT_CODEC) -> None:
+def save_scene_sheet(folder: Path, cameras: list[str], title: str) -> None:
     """Write `sheet.png`: image, depth and tracks; for each camera frames of rendering and view.
 
-    Holes of a rendering are drawn in `HOLE_COLOUR`; `codec` is that of the completed views.
+    Holes of a rendering are drawn in `HOLE_COLOUR`; completed views may be in any codec.
     """
     photo, depth = load_image(folder / "photo.png"), load_image(folder / "depth.png")
     moments = _moments(load_tracks(folder / TRACKS).frames)
@@ -218,7 +218,8 @@ def save_scene_sheet(folder: Path, cameras: list[str], title: str, codec: str = 
     for camera in cameras:
         rendering = read_video(folder / camera / "render.mp4", frame_indices=moments)
         coverage = read_mask_video(folder / camera / "coverage.mkv")[moments]
-        view = read_video(folder / camera / view_name(codec), frame_indices=moments)
+        finished = next(name for name in VIEW_NAMES if (folder / camera / name).is_file())
+        view = read_video(folder / camera / finished, frame_indices=moments)
         height, width = coverage.shape[1:]
         marked = torch.where(coverage[..., None], rendering[:, :height, :width], torch.tensor(HOLE_COLOUR))
         share = 100 * (~coverage).float().mean((1, 2))

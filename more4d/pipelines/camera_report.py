@@ -1,5 +1,6 @@
 """What a camera path does, before it is filmed: in numbers, and with a scene as a picture."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from more4d.cameras.formats import FORMATS, OURS
 from more4d.files.image import save_image
 from more4d.files.path_views import draw_path_views
 from more4d.files.previews import PAPER, compose_sheet, save_sheet
-from more4d.geometry.camera import CameraPath
+from more4d.geometry.camera import Camera, CameraPath
 from more4d.geometry.poses import rigid_inverse, turning_degrees
 from more4d.geometry.tracks import Tracks
 from more4d.pipelines.views import render
@@ -125,8 +126,20 @@ def measure_scene(path: CameraPath, tracks: Tracks, coverage_holes: Tensor) -> S
     )
 
 
-def describe_path(adopted: Adopted, measures: PathMeasures, *, scene_depth_m: float, fps: float) -> list[str]:
-    """The numbers of a path as lines for people."""
+def describe_path(
+    adopted: Adopted,
+    measures: PathMeasures,
+    *,
+    source: Camera,
+    scene_depth_m: float,
+    fps: float,
+    assumed: bool = False,
+) -> list[str]:
+    """The numbers of a path as lines for people.
+
+    Args:
+        source: the lens of the photo, and whether it is only `assumed`.
+    """
     kind = FORMATS[adopted.source]
     unit = adopted.metres_per_unit / scene_depth_m
     right, down, forward = measures.end
@@ -141,6 +154,8 @@ def describe_path(adopted: Adopted, measures: PathMeasures, *, scene_depth_m: fl
         if abs(value) >= 0.005
     ]
     lens = adopted.path.camera(0)
+    its_own = not math.isclose(lens.fx, source.fx, rel_tol=1e-5)
+    guess = " (assumed; --fov or --scene gives it)" if assumed and not its_own else ""
     ours = adopted.source == OURS
     scale = "as it says" if ours else f"a unit is {unit:.3g} scene depths; {adopted.reason}"
     found = ", ".join(map(str, measures.jumps[:8])) + (" ..." if len(measures.jumps) > 8 else "")
@@ -152,7 +167,7 @@ def describe_path(adopted: Adopted, measures: PathMeasures, *, scene_depth_m: fl
         f"length   {measures.length:.2f} scene depths; at most {measures.reach:.2f} away from its beginning",
         f"ends     {', '.join(sides) or 'where it began'}; turned by at most {measures.turn_deg:.0f} degrees",
         f"speed    at most {measures.speed:.2f} scene depths, {measures.turn_speed_deg:.0f} degrees a second",
-        f"lens     {lens.fov_x_deg:.0f} degrees across; zoom {least:.2f} to {most:.2f}",
+        f"lens     {lens.fov_x_deg:.0f} degrees across{guess}; zoom {least:.2f} to {most:.2f}",
         f"jumps    {'at frames ' + found if measures.jumps else 'none'}",
     ]
 

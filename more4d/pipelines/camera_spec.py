@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 
 TASTE, VLM = "taste", "vlm"
 _log = logging.getLogger(__name__)
+OF_FILES = ("scale", "lens", "convention")
+"""Options that named paths have not, as `level`."""
 UNNAMED = "camera"
 """What a file without a stem is called."""
 AUTO = re.compile(r"auto(?::(?P<count>\d+))?(?P<options>(?::.*)?)")
 MOST_CHOSEN = 6
-CHECKED_FRAMES, DENSE_FRAMES = 49, 961
-"""Of a path before the film's are known, and of one that is changed (960 = 80 x 12)."""
+DEFAULT_FRAMES, DENSE_FRAMES = 49, 961
+"""Of a film, if no number is asked for, and of a path that is changed (960 = 80 x 12)."""
 DEFAULT_SECONDS = 4.0
 AT_PHOTO_M, AT_PHOTO_DEG = 0.05, 5.0
 """What a path may begin away from the photo, in its own unit."""
@@ -41,18 +43,16 @@ class CameraSpec:
     """A camera path that was asked for: one of the named ones, or a file.
 
     Attributes:
-        name: of the path, or the stem of the file, with what its modifiers change; also that of its folder.
+        path_name: the key of `CAMERA_PATHS`, or the stem of the file with its part.
         file: ours or one of `cameras.formats.FORMATS`; a folder for COLMAP; None for a named path.
-        recipe: the key of `CAMERA_PATHS`, if its name is another because of modifiers.
         format: of the file, if the user says it.
         part: which of several cameras of the file.
         options: what is asked of the path besides.
         choose: how many paths are to be chosen for the scene in its place (`pipelines.camera_choice`).
     """
 
-    name: str
+    path_name: str
     file: Path | None = None
-    recipe: str | None = None
     format: str | None = None
     part: str | None = None
     options: CameraOptions = AS_WRITTEN
@@ -82,7 +82,7 @@ class CameraSpec:
                 raise InputError(
                     f"'{text}': strengths are chosen as well; give auto, or auto:2 for two paths"
                 )
-            return cls(name="auto" if count == 1 else f"auto-{count}", options=options, choose=count)
+            return cls(path_name="auto" if count == 1 else f"auto-{count}", options=options, choose=count)
 
         found = parse_camera_text(text, lambda name: bool(name) and place(name).exists())
         path = place(found.source)
@@ -90,17 +90,13 @@ class CameraSpec:
         is_file = found.source.lower().endswith((*SUFFIXES, *OTHER_SUFFIXES)) or (
             found.source and path.exists()
         )
-        named = found.source in CAMERA_PATHS or not is_file
-        if named and found.format is None:
-            name = found.source
-        else:
-            named, name = False, _file_name(path)
-        changed = [each.replace("=", "") for each in found.modifiers if not each.startswith("convention")]
+        part = f"#{found.part}" if found.part else ""
+        if found.format is None and (found.source in CAMERA_PATHS or not is_file):
+            return cls(path_name=found.source + part, options=found.options)
         return cls(
             # a part is text of a file, and this is the name of a folder
-            name="-".join([name, *([re.sub(r"[^\w.-]+", "_", found.part)] if found.part else ()), *changed]),
-            file=None if named else path,
-            recipe=found.source if named and changed else None,
+            path_name=_file_name(path) + re.sub(r"[^\w.-]+", "_", part.replace("#", "-", 1)),
+            file=path,
             format=found.format,
             part=found.part,
             options=found.options,
@@ -109,28 +105,35 @@ class CameraSpec:
     def __str__(self) -> str:
         if self.choose:
             return f"auto{'' if self.choose == 1 else f':{self.choose}'}{self.options.text}"
-        source = (self.recipe or self.name) if self.file is None else str(self.file)
+        return self._written(self.path_name if self.file is None else str(self.file))
+
+    def _written(self, source: str) -> str:
         said = f"{self.format}=" if self.format else ""
         part = f"#{self.part}" if self.part else ""
         return f"{said}{source}{part}{self.options.text}"
 
     @property
-    def path_name(self) -> str:
-        """The name of a path without its modifiers: the key of `CAMERA_PATHS`, for a named one."""
-        return self.recipe or self.name
+    def short(self) -> str:
+        """As `str`, with the file's name alone, for messages after one that had its path."""
+        plain = self.file is None or self.file.is_dir()
+        return str(self) if self.choose else self._written(self.path_name if plain else self.file.name)
+
+    @property
+    def name(self) -> str:
+        """Of the path and of the folder of its film: it says all that is asked of the path."""
+        return self.path_name + self.options.suffix
 
     def with_options(self, options: CameraOptions) -> "CameraSpec":
         """The same with options for whatever its own do not say; a named path takes none of files."""
         if self.file is None:
-            options = replace(options, scale=None, lens=None, convention=None)
-        merged = self.options.over(options)
-        if merged == self.options:
-            return self
-        named = self.file is None and not self.choose
-        return replace(self, recipe=(self.recipe or self.name) if named else None, options=merged)
+            options = replace(options, **dict.fromkeys(OF_FILES), level=False)
+        return replace(self, options=self.options.over(options))
 
-    def check(self) -> None:
+    def check(self, frames: int | None = None) -> None:
         """Refuse a name that does not exist, and a file that holds no camera path; say what a file is.
+
+        Args:
+            frames: of the film; 0: not known yet.
 
         Raises:
             InputError: lists the names, or says what is wrong with the file.
@@ -141,19 +144,20 @@ class CameraSpec:
         from more4d.files.depth_and_cameras import distance_from_photo
         from more4d.geometry.camera import Camera
 
-        adopted = self.adopt(frames=CHECKED_FRAMES, source=Camera(fx=1.0, fy=1.0), scene_depth_m=1.0)
+        adopted = self.adopt(frames=DEFAULT_FRAMES, source=Camera(fx=1.0, fy=1.0), scene_depth_m=1.0)
         depth_m = math.inf if adopted.metric else 1.0
-        jumps = [] if adopted.source == OURS else adopted.jump_notes(depth_m)
-        for line in (*adopted.notes, *jumps):
-            _log.warning("%s: %s", self, line)
+        lines = list(adopted.notes)
+        if adopted.source != OURS:
+            lines += adopted.jump_notes(depth_m, frames)
         metres, degrees = distance_from_photo(adopted.path)
         if metres > AT_PHOTO_M or degrees > AT_PHOTO_DEG:
-            _log.warning(
-                "%s does not begin at the photo (%.2g away and turned by %.0f degrees); if it is of another "
-                'world, write %s:anchor=first, or "start": "photo" into a file of keyframes, which moves and '
-                "turns all of it",
-                *(self.file, metres, degrees, self.file),
+            lines.append(
+                f"it does not begin at the photo ({metres:.2g} away and turned by {degrees:.0f} degrees); if "
+                'it is of another world, add :anchor=first, or "start": "photo" in a file of keyframes, '
+                "which moves and turns all of it"
             )
+        for index, line in enumerate(lines):  # its whole path is said once
+            _log.warning("%s: %s", self.short if index else self, line)
 
     def check_source(self) -> None:
         """Refuse a name that does not exist, and a file of no known format.
@@ -164,9 +168,9 @@ class CameraSpec:
         if self.choose:
             return
         if self.file is None:
-            check_camera_path_name(self.recipe or self.name)
-            for option in ("scale", "lens", "convention"):
-                if getattr(self.options, option) is not None:
+            check_camera_path_name(self.path_name)
+            for option in (*OF_FILES, "level"):
+                if getattr(self.options, option):
                     raise InputError(f"camera {self}: '{option}' is about a file, and a named path has none")
             return
         if not self.file.exists():  # before torch is imported
@@ -184,7 +188,7 @@ class CameraSpec:
         from more4d.files.atomic import file_fingerprint
 
         if self.file is None:
-            return f"{self.recipe or self.name}{self.options.text}"
+            return f"{self.path_name}{self.options.text}"
         if self._is_ours:
             return f"{file_fingerprint(self.file)}{self.options.text}"
         return f"{self._from_file.fingerprint()}{self.options.text}"
@@ -208,7 +212,7 @@ class CameraSpec:
         Raises:
             InputError: as `check`.
         """
-        from more4d.cameras.adoption import Adopted, adopt_path, raw_of_path
+        from more4d.cameras.adoption import Adopted, adopt_path, raw_of_path, still_notes
 
         if self.choose:
             raise InputError(f"'{self}' is chosen for a scene while it is made; name a path or a file")
@@ -216,7 +220,9 @@ class CameraSpec:
         if ours:
             made, options = self._made(frames if self._is_plain() else None, source, scene_depth_m)
             if self._is_plain():
-                return Adopted(path=made, metres_per_unit=1.0, reason="it is ours", source=OURS)
+                notes = () if self.file is None else still_notes(made)
+                about = {"metres_per_unit": 1.0, "reason": "it is ours", "source": OURS}
+                return Adopted(path=made, notes=notes, **about)
             raw = raw_of_path(made)
         else:
             raw = self._from_file
@@ -271,7 +277,7 @@ class CameraSpec:
             from more4d.geometry.poses import named_camera_path
 
             path = named_camera_path(
-                self.recipe or self.name,
+                self.path_name,
                 frames=frames or DENSE_FRAMES,
                 scene_depth_m=scene_depth_m,
                 camera=source,

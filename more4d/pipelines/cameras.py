@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from more4d.foundation.errors import InputError
-from more4d.pipelines.camera_spec import CameraSpec
+from more4d.pipelines.camera_spec import DEFAULT_FRAMES, CameraSpec
 from more4d.pipelines.camera_spec import parse_cameras as parse_cameras
 from more4d.pipelines.motion_control import NEUTRAL, TWICE_SAID, MotionControl
 
@@ -25,8 +25,6 @@ MAX_FRAMES = 400
 DEFAULT_SIZE = "default"
 DEFAULT_SIDE = 1280
 MIN_SIDE, MAX_SIDE = 16, 8192
-SEEN_SHARE, SEEN_STRIDE = 0.01, 8
-"""A film has nothing to show if less of the points is in the picture; every eighth point is tried."""
 _NAME_LENGTH, _NAME_BYTES = 80, 240
 """File systems allow 255 bytes, and a repeated name gets a number."""
 
@@ -61,9 +59,10 @@ def camera_path(
     depth = {"source": source, "scene_depth_m": scene_depth_m}
     adopted = spec.adopt(frames=tracks.frames, **depth, seconds=seconds)
     if adopted.metric and spec.file is not None:  # only now it is known how far a metre is
-        for line in adopted.jump_notes(scene_depth_m):
-            _log.warning("%s: %s", spec, line)
-    _report_nothing_seen(adopted.path, tracks, spec)
+        # in many frames, for a film of few is no path that jumps
+        dense = spec.adopt(frames=DEFAULT_FRAMES, **depth, seconds=seconds)
+        for line in dense.jump_notes(scene_depth_m, tracks.frames):
+            _log.warning("%s: %s", spec.short, line)
     return adopted.path
 
 
@@ -76,25 +75,6 @@ def scene_depth_of(tracks: "Tracks") -> float:
     # Tracks have a depth at every pixel, in front of the camera.
     depth = DepthMap(depth_m=tracks.depth_m, valid=tracks.depth_m > 0, camera=tracks.camera)
     return depth.scene_depth_m
-
-
-def _report_nothing_seen(path: "CameraPath", tracks: "Tracks", spec: CameraSpec) -> None:
-    """Warn of a path that looks past the scene, before networks make something up."""
-    if spec.file is None:  # named paths are scaled to the scene
-        return
-    shares = []
-    for frame in sorted({0, path.frames // 2, path.frames - 1}):
-        at_frame = tracks.positions_in(slice(frame, frame + 1))[0]
-        points = at_frame[::SEEN_STRIDE, ::SEEN_STRIDE].reshape(-1, 3).cpu()
-        position, depth_m = path.camera(frame).project(path.to_camera(frame, points))
-        seen = (depth_m > 0) & (position > 0).all(-1) & (position < 1).all(-1)
-        shares.append(float(seen.float().mean()))
-    if max(shares) < SEEN_SHARE:
-        _log.warning(
-            "camera path %s sees nothing of the scene: what it films is made up; is it in other units or of "
-            'another world? (in its file: "units": "scene" or "metres", "start": "photo")',
-            spec,
-        )
 
 
 def check_timing(frames: int | None, fps: float) -> None:
@@ -151,8 +131,12 @@ def check_camera_frames(cameras: "Mapping[str, CameraSpec | CameraPath]", frames
 
 def named_cameras(
     cameras: "Iterable[str | Path | CameraPath] | Mapping[str, str | Path | CameraPath] | None",
+    frames: int | None = None,
 ) -> "dict[str, CameraSpec | CameraPath]":
     """Cameras by the name of their view, which is also that of its folder.
+
+    Args:
+        frames: as for `CameraSpec.check`.
 
     Raises:
         InputError: there is no such path, two have one name, or a name cannot be that of a folder.
@@ -171,7 +155,7 @@ def named_cameras(
         if names.count(name) > 1:
             raise InputError(f"two cameras would both be called '{name}'; give a dict of names and cameras")
         if isinstance(camera, CameraSpec):
-            camera.check()
+            camera.check(frames)
     return dict(zip(names, listed, strict=True))
 
 

@@ -135,7 +135,7 @@ class Scene:
             size = {"size": tuple(view.rendering.coverage.shape[1:]), "fps": self.tracks.fps}
             save_animation_stage(folder, first, animation, **size, codec=video_codec)
         title = self.prompt or self.tracks.caption or "scene"
-        save_scene_sheet(folder, list(self.views), title, video_codec)
+        save_scene_sheet(folder, list(self.views), title)
         return folder
 
 

@@ -140,7 +140,7 @@ def move_item(
         name=free_name(output, f"{item.name}-{MOVED}"),
         image=item / "photo.png",
         prompt=prompt,
-        cameras=tuple(CameraSpec(name=name, file=item / name / "camera_path.json") for name in cameras),
+        cameras=tuple(CameraSpec(path_name=name, file=item / name / "camera_path.json") for name in cameras),
         depth=item / "depth.npy" if known else None,
         intrinsics=(lens.fx, lens.fy, lens.cx, lens.cy),
         control=control,

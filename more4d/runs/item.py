@@ -7,7 +7,7 @@ continued gives the same files as one that went through.
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -200,12 +200,10 @@ def _run_stages(item: _Item) -> Result:
         )
     if job.animation:
         _animate(item, job.animation, next(iter(views)), next(iter(views.values())))
-    fingerprint = item.stage(
-        "sheet",
-        [made, title, list(cameras)],
-        [SHEET],
-        lambda: save_scene_sheet(item.folder, list(cameras), title, job.video_codec),
-    )
+    earlier = item.record.earlier_films()
+    shown, made = [*cameras, *earlier], [*made, *earlier.values()]
+    draw = partial(save_scene_sheet, item.folder, shown, title)
+    fingerprint = item.stage("sheet", [made, title, shown], [SHEET], draw)
     item.record.remove_outdated()
     return Result(
         folder=item.folder,

@@ -129,7 +129,7 @@ def check(job: Job) -> None:
         _check_tracks_only(job)
     check_values(job)
     for camera in job.cameras:
-        camera.check()
+        camera.check(job.frames if job.tracks is None else 0)
 
 
 def check_values(job: Job) -> None:

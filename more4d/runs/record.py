@@ -147,6 +147,20 @@ class RunRecord:
         """What the `make` of a finished stage returned, in this run or an earlier one."""
         return self._stages[name]["result"]
 
+    def earlier_films(self) -> dict[str, str]:
+        """Films of the same tracks that are there and this run did not ask for: names and fingerprints."""
+        found = {}
+        for name, stage in self._stages.items():
+            kind, _, camera = name.partition(" ")
+            same = name not in self._asked and stage.get("base") == self.base is not None
+            if (
+                kind in ("view", "film")
+                and same
+                and self._finished(name, stage["fingerprint"], stage["files"])
+            ):
+                found[camera] = stage["fingerprint"]
+        return found
+
     def remove_outdated(self) -> None:
         """Remove what earlier runs made from another base and this run did not ask for."""
         names = [
@@ -208,12 +222,12 @@ class RunRecord:
         # Names that are not UTF-8 have lone surrogates, which as escapes are JSON.
         write_bytes(self.folder / NAME, text.encode("utf-8", "backslashreplace"))
 
-    def _finished(self, name: str, stage_fingerprint: str, outputs: list[str]) -> bool:
+    def _finished(self, name: str, stage_fingerprint: str, outputs: Iterable[str]) -> bool:
         stage = self._stages.get(name, {})
         if stage.get("state") != "finished" or stage.get("fingerprint") != stage_fingerprint:
             return False
         files = stage["files"]
-        return list(files) == outputs and all(
+        return list(files) == list(outputs) and all(
             (self.folder / output).is_file() and _describe(self.folder / output) == files[output]
             for output in outputs
         )

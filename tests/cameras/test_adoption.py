@@ -12,7 +12,9 @@ from more4d.cameras.adoption import (
     adopt_path,
     find_pivot,
     frame_steps,
+    horizon_tilt_deg,
     jumps,
+    level_poses,
     scale_poses,
     smooth_motion,
 )
@@ -210,3 +212,74 @@ def test_jumps_are_found_and_even_motion_has_none() -> None:
     assert float(turns.max()) == pytest.approx(math.degrees(1.0), rel=1e-3)
     assert float(steps.max()) == pytest.approx(2 + 1 / 48, rel=1e-3)
     assert jumps(adopt(orbit(49), frames=49).path, DEPTH_M) == []
+
+
+def levels(pitch: float, *, away: float = 0.0) -> np.ndarray:
+    """Cameras that turn about gravity by 0.7 and look up by `pitch`, `away` from what they turn about."""
+    parts = np.linspace(0, 0.7, FRAMES)
+    return np.stack([turn(1, part) @ turn(0, pitch) @ shift(0, 0, -away) for part in parts])
+
+
+@pytest.mark.parametrize("away", [0.0, PIVOT])
+@pytest.mark.parametrize("pitch", [-0.5, 0.3])
+def test_a_pitched_turn_becomes_the_level_one(pitch: float, away: float) -> None:
+    level = world() @ levels(pitch, away=away)
+    expected = camera_to_world(adopt(levels(0, away=away)))
+    torch.testing.assert_close(camera_to_world(adopt(level, level=True)), expected, rtol=0, atol=1e-5)
+    plain = adopt(level)
+    assert horizon_tilt_deg(camera_to_world(plain)) > 10 and "add :level" in plain.notes[-1]
+    assert "add :level" not in " ".join(adopt(level, level=True).notes)
+
+
+def test_a_level_path_is_unchanged() -> None:
+    walk = np.stack(
+        [shift(t, 0.1 * t, 2 * t) @ turn(1, 0.5 * t) @ turn(0, 0.2 * t) for t in np.linspace(0, 1, 9)]
+    )
+    for poses in (walk, levels(0), levels(0, away=PIVOT), orbit()):
+        relative = rigid_inverse(torch.from_numpy(poses[:1])) @ torch.from_numpy(poses)
+        found = level_poses(torch.from_numpy(world() @ poses))
+        torch.testing.assert_close(found, relative, rtol=0, atol=1e-9)
+
+
+def test_what_cameras_look_at_stays_where_they_see_it() -> None:
+    # a dome: height and heading change together
+    poses = torch.from_numpy(
+        np.stack(
+            [turn(1, 0.9 * t) @ turn(0, 0.6 * t - 0.7) @ shift(0, 0, -PIVOT) for t in np.linspace(0, 1, 20)]
+        )
+    )
+    level = level_poses(poses)
+    pivot = torch.tensor([0, 0, PIVOT, 1.0], dtype=torch.float64)
+    torch.testing.assert_close(rigid_inverse(level) @ pivot, pivot.expand(20, 4), rtol=0, atol=1e-6)
+    assert horizon_tilt_deg(level) < 1e-6 and horizon_tilt_deg(poses) > 10
+
+
+@pytest.mark.parametrize("axis", [None, 0, 2])
+def test_where_up_is_unknown_nothing_is_changed(axis: int | None) -> None:
+    poses = slide() if axis is None else np.stack([turn(axis, a) for a in np.linspace(0, 1, FRAMES)])
+    plain, asked = adopt(world() @ poses), adopt(world() @ poses, level=True)
+    assert torch.equal(plain.path.world_to_camera, asked.path.world_to_camera)
+    assert "which way is up" in asked.notes[-1] and len(plain.notes) == len(asked.notes) - 1
+
+
+def test_what_stays_in_its_world_is_not_made_level() -> None:
+    with pytest.raises(InputError, match="leave out level"):
+        adopt(orbit(), level=True, anchor="world")
+
+
+def test_a_path_that_stands_still_is_reported() -> None:
+    note = "all of its poses are the same"
+    away = adopt(np.stack([world()] * 3))
+    assert note in away.notes[-1] and ":anchor=world" in away.notes[-1]
+    assert adopt(np.stack([np.eye(4)] * 3)).notes[-1].endswith("stands still")
+    zoom = adopt(np.stack([np.eye(4)] * FRAMES), intrinsics=lenses())
+    assert not any(note in each for each in (*zoom.notes, *adopt(slide()).notes))
+
+
+def test_jumps_are_told_in_frames_of_the_film() -> None:
+    far = slide(3)
+    far[2, 0, 3] += 9
+    path = adopt(far, frames=31, unit="metres")
+    assert "at frame 17 of the film's 31" in path.jump_notes(1.0)[0]
+    assert "at frame 28 of the film's 51" in path.jump_notes(1.0, 51)[0]
+    assert "after 57 % of the film" in path.jump_notes(1.0, 0)[0]

@@ -10,6 +10,7 @@ from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
 from more4d.geometry.poses import named_camera_path, rigid_inverse
 from more4d.pipelines.camera_spec import CameraSpec
+from more4d.pipelines.cameras import folder_name
 
 CAMERA = Camera(fx=0.7, fy=0.9)
 
@@ -24,6 +25,7 @@ def nowhere(name: str) -> bool:
         ("orbit", "orbit", None, None, {}),
         ("orbit:0.5", "orbit", None, None, {"strength": 0.5}),
         ("a.json:reverse:loop", "a.json", None, None, {"reverse": True, "loop": True}),
+        ("a.json:level", "a.json", None, None, {"level": True}),
         ("re10k=a.txt:smooth=0.3", "a.txt", "re10k", None, {"smooth": 0.3}),
         ("a.json#cam03:scale=0.01", "a.json", None, "cam03", {"scale": 0.01}),
         ("a.npy:convention=w2c-opengl", "a.npy", None, None, {"convention": "w2c-opengl"}),
@@ -77,7 +79,7 @@ def test_a_file_with_a_colon_in_its_name_is_that_file(tmp_path: Path) -> None:
         "orbit",
         "orbit:0.5",
         "surrounding:2:reverse",
-        "a.json:loop:smooth=0.25",
+        "a.json:loop:level:smooth=0.25",
         "re10k=a.txt",
         "u.json#cam02:scale=2",
     ],
@@ -94,6 +96,34 @@ def test_names_say_what_is_changed_and_are_names_of_folders() -> None:
     assert names == ["orbit-0.5", "a-reverse", "u-cam02", "p-smooth1"]
 
 
+@pytest.mark.parametrize(
+    ("text", "modifiers", "options"),
+    [
+        ("a.json", ":scale=0.5", {"scale": 0.5}),
+        ("a.json", ":scale=1000000:anchor=world", {"scale": 1e6, "anchor": "world"}),
+        ("a.json:0.5", ":smooth=0.3:lens=file", {"smooth": 0.3, "lens": "file"}),
+        ("p.npy", ":convention=w2c-opengl:level", {"convention": "w2c-opengl", "level": True}),
+        ("orbit", ":loop:reverse", {"loop": True, "reverse": True}),
+        ("auto:2", ":loop", {"loop": True}),
+    ],
+)
+def test_options_of_a_run_and_modifiers_name_one_folder(text: str, modifiers: str, options: dict) -> None:
+    plain = CameraSpec.parse(text)
+    asked = plain.with_options(CameraOptions(**options))
+    assert asked == CameraSpec.parse(text + modifiers)
+    assert asked.name not in (plain.name, "") and asked.name == folder_name(asked.name)
+    names = {plain.with_options(CameraOptions(**{key: each})).name for key, each in options.items()}
+    assert len({plain.name, *names}) == 1 + len(options)
+
+
+def test_neutral_values_change_no_name() -> None:
+    texts = {"orbit": "orbit:1", "a": "a.json:smooth=0", "auto-2": "auto:2", "u-cam02": "u.json#cam02:1"}
+    assert {name: CameraSpec.parse(text).name for name, text in texts.items()} == {
+        name: name for name in texts
+    }
+    assert CameraSpec.parse("a.json:loop:0.50:reverse").name == "a-0.5-reverse-loop"
+
+
 def test_a_part_cannot_name_another_folder() -> None:
     assert CameraSpec.parse("u.json#../../x").name == "u-.._.._x"
 
@@ -107,9 +137,12 @@ def test_a_colmap_folder_is_called_by_its_scene(tmp_path: Path) -> None:
 def test_options_of_a_run_are_for_what_a_camera_does_not_say() -> None:
     run = CameraOptions(scale=2.0, loop=True, lens="file")
     file = CameraSpec.parse("a.json:scale=0.5").with_options(run)
-    assert file.options == CameraOptions(scale=0.5, loop=True, lens="file") and file.name == "a-scale0.5"
+    assert (
+        file.options == CameraOptions(scale=0.5, loop=True, lens="file")
+        and file.name == "a-loop-scale0.5-lensfile"
+    )
     named = CameraSpec.parse("orbit").with_options(run)
-    assert named.options == CameraOptions(loop=True) and named.name == "orbit"
+    assert named.options == CameraOptions(loop=True) and named.name == "orbit-loop"
     assert CameraSpec.parse("orbit").with_options(CameraOptions()) == CameraSpec.parse("orbit")
 
 
@@ -136,7 +169,9 @@ def test_named_paths_are_reversed_looped_and_smoothed() -> None:
     assert loop.name == "zoom-in-loop"
 
 
-@pytest.mark.parametrize("text", ["orbit:scale=2", "orbit:lens=file", "orbit:convention=c2w-opencv"])
+@pytest.mark.parametrize(
+    "text", ["orbit:scale=2", "orbit:lens=file", "orbit:convention=c2w-opencv", "orbit:level"]
+)
 def test_a_named_path_has_no_unit_lens_or_convention(text: str) -> None:
     with pytest.raises(InputError, match="is about a file"):
         CameraSpec.parse(text).check()

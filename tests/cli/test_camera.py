@@ -2,17 +2,19 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from more4d import More4DPipeline
 from more4d.cameras.registry import camera_format, read_camera_file
 from more4d.cli.main import main
 from more4d.files.image import load_image
 from more4d.files.tracks import load_tracks, save_tracks
-from more4d.geometry.camera import Camera, DepthMap
+from more4d.geometry.camera import Camera, CameraPath, DepthMap
 from more4d.geometry.poses import rigid_inverse
 from more4d.geometry.tracks import PointTracks
 from more4d.pipelines.camera_report import measure_path, measure_scene
@@ -143,6 +145,49 @@ def test_a_zoom_without_a_view_is_kept(capsys, tmp_path):
     written = read_camera_file(tmp_path / "p.txt").intrinsics
     assert written is not None
     np.testing.assert_allclose(written[[0, -1], 0], 0.5 / np.tan(np.deg2rad(25)) * np.array([1, 2]))
+
+
+def test_a_lens_that_is_only_assumed_is_marked(capsys, scene, tmp_path):
+    file = write_all(tmp_path)["transforms"]
+    for words in (("orbit",), (file,)):
+        assert "60 degrees across (assumed; --fov or --scene gives it)" in run(capsys, "show", *words)[1]
+    for words in (("orbit", "--fov", 50), (f"{file}:lens=file",), ("orbit", "--scene", scene)):
+        code, out, _ = run(capsys, "show", *words)
+        assert code == 0 and "degrees across; zoom" in out
+    assert "leave out --fov 50" in run(capsys, "show", "orbit", "--scene", scene, "--fov", 50)[2]
+
+
+def test_a_folder_above_a_model_is_refused_with_the_model(capsys, tmp_path):
+    write_all(tmp_path)
+    (tmp_path / "garden/sparse").mkdir(parents=True)
+    (tmp_path / "text_model").rename(tmp_path / "garden/sparse/0")
+    code, _, err = run(capsys, "show", tmp_path / "garden")
+    assert code == 1 and err.endswith("give sparse/0 in it\n")
+    assert run(capsys, "show", tmp_path / "garden/sparse/0")[0] == 0
+    (tmp_path / "none").mkdir()
+    assert "camera formats" in run(capsys, "show", tmp_path / "none")[2]
+
+
+def test_a_film_that_is_mostly_made_up_is_reported_with_the_strength_that_helps(scene, caplog):
+    tracks, pipe = load_tracks(scene / "tracks.safetensors"), More4DPipeline.from_pretrained("tiny")
+    pipe.render(tracks, pipe.camera_path("x_moving", tracks))
+    assert caplog.text == ""
+
+    def slide(reach_m: float) -> CameraPath:
+        poses = torch.eye(4).repeat(FRAMES, 1, 1)
+        poses[:, 0, 3] = -reach_m * torch.linspace(0, 1, FRAMES)
+        return replace(pipe.camera_path("static", tracks), name="slide", world_to_camera=poses)
+
+    far = slide(3.0)
+    share = pipe.render(tracks, far).hole_mask.float().mean((1, 2))
+    assert share.max() > 0.6 and f"of frame {FRAMES - 1} {100 * share.max():.0f} %" in caplog.text
+    part = float(re.findall(r"at ([\d.]+) of its strength", caplog.text)[0])
+    caplog.clear()
+    assert pipe.render(tracks, slide(3 * part)).hole_mask.float().mean((1, 2)).max() < 0.5
+    assert caplog.text == "" and part >= 0.5
+    away = replace(far, world_to_camera=far.world_to_camera @ torch.diag(torch.tensor([-1.0, 1, -1, 1])))
+    pipe.render(tracks, away)
+    assert "100 %, has nothing of the photo" in caplog.text and "of another world" in caplog.text
 
 
 def test_formats_are_listed(capsys):

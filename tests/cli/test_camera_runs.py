@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from more4d.files.depth_and_cameras import load_camera_path
+from more4d.files.image import load_image
 from more4d.files.tracks import load_tracks, save_tracks
 from more4d.geometry.camera import Camera, DepthMap
 from more4d.geometry.tracks import PointTracks
@@ -42,7 +43,12 @@ def test_a_list_films_along_files_of_others(command, folder, tmp_path):
     assert result.code == 0, result.err
     assert "look at a point 2.5 units away" in result.err
     item = tmp_path / "out" / "wall"
-    names = ["transforms-reverse", "text_model-0.5", "unreal-cam02", "orbit-0.5"]
+    names = [
+        "transforms-reverse-scaleauto",
+        "text_model-0.5-scaleauto",
+        "unreal-cam02-scaleauto",
+        "orbit-0.5",
+    ]
     assert all((item / name / "view.mp4").is_file() for name in names)
     recorded = json.loads((item / "run.json").read_text())["job"]["cameras"]
     assert recorded[0] == f"{folder / 'transforms.json'}:reverse:scale=auto" and recorded[3] == "orbit:0.5"
@@ -59,6 +65,23 @@ def test_a_list_films_along_files_of_others(command, folder, tmp_path):
     made = {path: path.stat().st_mtime_ns for path in item.glob("*/view.mp4")}
     assert command(*words).code == 0
     assert made == {path: path.stat().st_mtime_ns for path in item.glob("*/view.mp4")}
+
+
+def test_another_option_is_another_film_and_the_sheet_has_both(command, folder, tmp_path):
+    tracks, file = folder / "wall.safetensors", folder / "transforms.json"
+    words = ("--tracks", tracks, "--camera", file)
+    assert command(*words).code == 0
+    item = tmp_path / "out" / "wall"
+    first, rows = (item / "transforms/view.mp4").read_bytes(), load_image(item / "sheet.png").shape[0]
+    assert command(*words, "--camera-scale", "0.1", "--video-codec", "prores").code == 0
+    assert (item / "transforms-scale0.1/view.mov").is_file()
+    assert (item / "transforms/view.mp4").read_bytes() == first
+    both = load_image(item / "sheet.png").shape[0]
+    assert both > rows + 200
+    assert command(*words).code == 0  # nothing to do but the sheet: this run's film comes first
+    assert load_image(item / "sheet.png").shape[0] == both
+    (item / "transforms-scale0.1/view.mov").unlink()
+    assert command(*words).code == 0 and load_image(item / "sheet.png").shape[0] == rows
 
 
 def test_metres_that_jump_are_reported_once_the_depth_is_known(command, folder):

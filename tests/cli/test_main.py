@@ -228,10 +228,10 @@ def test_the_options_are_these():
     }
     assert options == {
         "infer": "alpha animation cache camera camera-anchor camera-chooser camera-convention camera-lens"
-        " camera-loop camera-reverse camera-scale camera-smooth camera-taste compile context-parallel depth"
-        " depth-kind depth-model depth-unit device export fill follow fov fps frames gaussians guidance"
-        " guidance-skip h help"
-        " independent-views intrinsics list list-cameras mask memory motion motion-reach move output part"
+        " camera-level camera-loop camera-reverse camera-scale camera-smooth camera-taste compile"
+        " context-parallel depth depth-kind depth-model depth-unit device export fill follow fov fps frames"
+        " gaussians guidance guidance-skip h help independent-views"
+        " intrinsics list list-cameras mask memory motion motion-reach move output part"
         " pictures preset prompt quiet raster ray sampler seed seeds shift size steps still-guidance"
         " strag-lora tracks video-codec vism-lora weights",
         "reconstruct": "coarse depth-model device fine h help no-frozen part pixels preset quiet seed"
@@ -243,7 +243,7 @@ def test_the_options_are_these():
         " output pairs part preset quiet sampler scenes seeds set shift steps video-features weights",
         "plan": "frames gpus h help json lora-rank memory preset size task weights",
         "weights fetch": "dry-run endpoint from h help list part preset revision update weights yes",
-        "camera show": "frames h help output scene",
+        "camera show": "fov frames h help output scene",
         "camera convert": "as fov frames h help scene",
         "camera learn": "depth-model device h help output part preset weights",
         "camera formats": "h help",
