@@ -121,11 +121,7 @@ class More4DPipeline:
         return FilmSize.parse(self.preset.size)
 
     def to(self, device: str | torch.device) -> "More4DPipeline":
-        """Compute on this device from now on; networks that are loaded are loaded again there.
-
-        Raises:
-            InputError: there is no such device.
-        """
+        """Compute on this device from now on, networks loaded anew; `InputError` if there is none."""
         self.components = self.components.reopened(device=open_device(device))
         return self
 
@@ -194,8 +190,8 @@ class More4DPipeline:
         """
         if (tracks is None) == (image is None):
             raise InputError("a scene needs an image and a prompt, or tracks in their place")
-        given = [each for each in (mask, depth, intrinsics, *known.values()) if each is not None]
-        if tracks is not None and (given or not control.neutral):
+        known |= {"depth": depth, "intrinsics": intrinsics, "mask": mask}
+        if tracks is not None and (not control.neutral or any(each is not None for each in known.values())):
             raise InputError("tracks say themselves what moves; leave mask, control and the like out")
         # what cannot be filmed is refused before anything is computed
         prompt, specs = steered(prompt, named_cameras(cameras, num_frames if tracks is None else 0))
@@ -212,8 +208,7 @@ class More4DPipeline:
             check_request(prompt, num_frames, fps, control, masked=mask is not None)
             check_camera_frames(specs, num_frames)
             callback("depth", 0, 1)
-            known |= {"depth": depth, "intrinsics": intrinsics, "mask": mask, "strokes": control.strokes}
-            photo = read_photo(image, **known, size=self.film_size)
+            photo = read_photo(image, **known, strokes=control.strokes, size=self.film_size)
             picture, depth_map = self.prepare_image(photo), self.estimate_depth(photo)
             callback("depth", 1, 1)
             settings = {"num_frames": num_frames, "fps": fps, "seed": seed, "control": control}
