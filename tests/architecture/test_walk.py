@@ -9,7 +9,8 @@ from tests.architecture.source import ROOT
 
 # 55, and what films at the photo's size and inputs of all kinds need: outlines, depth and motion of objects,
 # the background and its texture, files of fills, formats of films, the door for documents, own depth,
-# decoding of videos of all kinds, camera files, control of motion, words of prompts, films that are mostly made up.
+# decoding of videos of all kinds, camera files, control of motion, words of prompts, and what of
+# a film is made up.
 MOST_FILES = 91
 SMALLEST_RUN = (
     *("infer", "examples/goat.jpg", "--prompt", "the goat runs to the left", "--camera", "static"),
