@@ -152,7 +152,7 @@ def test_auto_is_written_as_other_cameras() -> None:
     assert [(str(c), c.name, c.choose) for c in parse_cameras(["auto", "auto:3", "auto:2:loop"])] == [
         ("auto", "auto", 1),
         ("auto:3", "auto-3", 3),
-        ("auto:2:loop", "auto-2", 2),
+        ("auto:2:loop", "auto-2-loop", 2),
     ]
     for wrong, words in [
         ("auto:0", "asks for 0"),
