@@ -1,8 +1,9 @@
 """The numbers of one run of the main job, kept: `python -m tests.runs.kept_results` writes them anew.
 
 A change that should not alter results must leave them bit for bit. Floating-point sums depend on the
-processor (which kernels torch and oneDNN choose) and on the number of threads, so hashes are compared on the
-processor they were taken on; on any other one, a summary of each array is compared within a tolerance.
+processor (which kernels torch and oneDNN choose) and on the number of threads, and what x264 writes on the
+number of cores. So hashes are compared on the processor and the cores they were taken on; on any other one, a
+summary of each array is compared within a tolerance.
 """
 
 import hashlib
@@ -30,13 +31,19 @@ VIDEOS = ("orbit/render.mp4", "orbit/view.mp4")
 
 
 def processor() -> str:
-    """A name for what decides which kernels are chosen: processor model, instruction sets, torch's build."""
+    """A name for what bits depend on: processor, instruction sets, usable cores, build of torch."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return "unknown"
     identity = sorted({line for line in lines if line.startswith(("model", "stepping", "flags"))})
-    return hashlib.sha256("\n".join([*identity, torch.__version__]).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        "\n".join([*identity, f"cores {_cores()}", torch.__version__]).encode()
+    ).hexdigest()[:16]
+
+
+def _cores() -> int | None:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def run_main_job(output: Path) -> Path:
