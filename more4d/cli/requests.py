@@ -339,11 +339,15 @@ def _refuse_without(options: argparse.Namespace, jobs: list["Job"]) -> None:
         "a camera file: --camera FILE": any(camera.file for job in jobs for camera in job.cameras),
         "a photo: tracks are made already": any(job.image for job in jobs),
     }
-    names = ("follow", "camera-scale camera-lens camera-convention", "fps strag-lora depth-model")
+    names = (
+        "follow",
+        "camera-scale camera-lens camera-convention camera-level",
+        "fps strag-lora depth-model",
+    )
     for needs, name in (
         (each, name) for each, some in zip(there, names, strict=True) for name in some.split()
     ):
-        if getattr(options, name.replace("-", "_")) not in (None, []) and not there[needs]:
+        if getattr(options, name.replace("-", "_")) not in (None, [], False) and not there[needs]:
             options.parser.error(f"--{name} does nothing without {needs}")
 
 

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from more4d.cameras.adoption import scale_poses
+from more4d.cameras.adoption import jumps
+from more4d.cameras.pose_paths import scale_poses
 from more4d.geometry.camera import CameraPath
 from more4d.geometry.poses import named_camera_path, rigid_inverse
 from more4d.geometry.tracks import PointTracks, Tracks
@@ -32,7 +33,7 @@ STRETCHED = 2.0
 DEPTH_REACH = 5
 """A hole shows what is farthest within so many pixels around the surface nearest to it."""
 LEAST_SUBJECT, LEAST_CLEARANCE, MOST_HOLES = 0.85, 0.1, 0.45
-WORST_HOLES = 0.65
+WORST_HOLES, MOST_OF_ALL = 0.65, 0.9
 """Named paths at full strength stay below it in every frame (at most 61 % on the three sample photos)."""
 PARTS = (0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 """Of a strength, that are tried where it makes too many holes."""
@@ -222,16 +223,18 @@ def report_made_up(path: CameraPath, tracks: Tracks, holes: Bool[Tensor, "frames
     mean, worst = float(shares.mean()), int(shares.argmax())
     if mean < MOST_HOLES and float(shares[worst]) < WORST_HOLES:
         return
-    remedy = (
-        "is it in other units, or of another world? 'more4d camera show' with --scene draws where it looks"
-    )
+    remedy = "less strength shows less of it; 'more4d camera show' with --scene draws where it looks"
+    if mean > MOST_OF_ALL:
+        remedy = f"is it in other units, or of another world? {remedy}"
     scene, poses = SmallScene(tracks), rigid_inverse(path.world_to_camera.double())
-    for part in PARTS if path.frames == tracks.frames else ():
+    # Of photos that are no path, other ones would be seen at another strength.
+    smooth = path.frames == tracks.frames and not jumps(path, scene.scene_depth_m)
+    for part in PARTS if smooth else ():
         weaker = rigid_inverse(scale_poses(poses, part))[scene.moments].float()
         there = replace(path, world_to_camera=weaker, intrinsics=path.intrinsics[scene.moments])
         left = scene.draw(there).hole_mask.float().mean((1, 2))
         if float(left.quantile(0.95)) < MOST_HOLES:
-            remedy = f"at {part:g} of its strength no frame would be much above {100 * MOST_HOLES:.0f} %"
+            remedy = f"with its strength times {part:g} no frame would be much above {100 * MOST_HOLES:.0f} %"
             break
     _log.warning(
         "camera %s: of its film %.0f %%, of frame %d %.0f %%, has nothing of the photo and is made up; %s",

@@ -165,10 +165,9 @@ class CameraSpec:
         Raises:
             InputError: as `check`.
         """
-        if self.choose:
-            return
         if self.file is None:
-            check_camera_path_name(self.path_name)
+            if not self.choose:
+                check_camera_path_name(self.path_name)
             for option in (*OF_FILES, "level"):
                 if getattr(self.options, option):
                     raise InputError(f"camera {self}: '{option}' is about a file, and a named path has none")

@@ -142,6 +142,37 @@ def ground_prompts(
     return torch.cat(answers).cpu()
 
 
+def cells_at(
+    components: Components,
+    scene: Guide,
+    photo: Float[Tensor, "photo_height photo_width 3"],
+    points: Sequence[tuple[float, float]],
+) -> list[Bool[ndarray, "rows columns"]]:
+    """Cells of the thing at each point, in one piece; none for networks without text grounding.
+
+    Of all nouns that the weights know, that one is taken which lets the cell there move most surely: what the
+    thing is called does not matter, but how far it extends.
+
+    Args:
+        points: x, y in widths and heights of the picture.
+    """
+    from scipy.ndimage import label
+
+    if not points or not components.preset.objects or components.config("strag").text_grounding is None:
+        return []
+    prompts = [f"the {noun} moves to the left" for noun in components.preset.objects]
+    answers = moving_probability(ground_prompts(components, scene, photo, prompts))
+    found = []
+    for x, y in points:
+        row, column = int(y * answers.shape[1]), int(x * answers.shape[2])
+        noun = int(answers[:, row, column].argmax())
+        likely = (answers[noun] > LEAST_PROBABILITY).numpy()
+        likely[row, column] = True
+        labels, _ = label(likely, np.ones((3, 3)))
+        found.append(labels == labels[row, column])
+    return found
+
+
 def choose(
     components: Components,
     cond: STraGConditions,

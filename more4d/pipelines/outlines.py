@@ -43,6 +43,8 @@ LEAST_AREA, MOST_AREA = 0.001, 0.5
 """Of the picture: regions of these sizes are tried."""
 WEAKEST, LARGER, UNCUT = 0.3, 0.1, 6.0
 """What counts of a border, and exponents of a region's size and of the uncut share of its border."""
+TYPICAL, CLEARER = 0.5, 0.25
+"""The same, where two outlines of one thing are compared."""
 CELLS = 128
 """Small pixels across a picture that novelty is judged at."""
 BAND_SHARE = 0.08
@@ -55,11 +57,15 @@ def object_at(
     colours: Float[Tensor, "height width 3"],
     depth_m: Float[Tensor, "height width"],
     point: tuple[float, float],
+    cells: Bool[np.ndarray, "rows columns"] | None = None,
 ) -> Bool[Tensor, "height width"]:
     """The thing that a point of the photo shows.
 
     Args:
         point: x, y in pixels of `colours`, from its corner.
+        cells: of a coarse grid over the picture, what a network takes for the thing. Colours and depth alone
+            find a stripe of a zebra, and a network takes what is cut out on white for too little: of both
+            outlines that with the clearer border is taken.
     """
     import cv2
 
@@ -79,6 +85,11 @@ def object_at(
     # Of a thing before a plain background only a part may have the strongest border.
     region = grow_seeds(image, region, size[0] / CELLS)
     figure = _cut_region(region, seed > 0, image, log_depth)
+    if cells is not None:
+        whole = enlarge(cells, size) | (seed > 0)
+        other = _cut_region(whole, seed > 0, image, log_depth, band=0.5 * size[0] / cells.shape[1])
+        change = _change(smooth, log_depth)
+        figure = max(figure, other, key=lambda each: _border(each, change, TYPICAL, CLEARER))
     if scale == 1:
         return torch.from_numpy(figure)
     return torch.from_numpy(at_full_size(figure, colours.numpy(), radius=max(1, round(2 / scale))))
@@ -110,28 +121,37 @@ def strongest_border(distance: np.ndarray, image: np.ndarray, log_depth: np.ndar
     A thing has an edge all around: what counts of a border is how weak the weakest third of it is. Sky and
     ground are cut by the border of the picture, where there is no edge, and are held to be no things.
     """
-    # Length of the gradient, of colour and log depth together.
-    change = np.zeros(distance.shape)
-    for axis in (0, 1):
-        colour = np.linalg.norm(np.gradient(image, axis=axis), axis=-1)
-        change += (colour + np.abs(np.gradient(log_depth, axis=axis))) ** 2
-    change = np.sqrt(change)
-    frame = np.ones(distance.shape, bool)
-    frame[1:-1, 1:-1] = False
+    change = _change(image, log_depth)
     # Sizes grow by a factor: of small regions every pixel counts.
     best, found = -1.0, distance <= np.quantile(distance, LEAST_AREA)
     for level in np.quantile(distance, np.geomspace(LEAST_AREA, MOST_AREA, LEVELS)):
         inside = distance <= level
-        # Pixels at the edge of the region, and those where the picture ends instead.
-        border, cut = inside & ~_eroded(inside), (inside & frame).sum()
-        if not border.any():
-            continue
-        # Parts of a thing have outlines, too: a little in favour of larger regions.
-        score = np.quantile(change[border], WEAKEST) * inside.mean() ** LARGER
-        score *= (1 - cut / (border.sum() + cut)) ** UNCUT
+        score = _border(inside, change, WEAKEST, LARGER)
         if score > best:
             best, found = score, inside
     return found
+
+
+def _change(image: np.ndarray, log_depth: np.ndarray) -> Float[np.ndarray, "height width"]:
+    """Length of the gradient, of colour and log depth together."""
+    change = np.zeros(log_depth.shape)
+    for axis in (0, 1):
+        colour = np.linalg.norm(np.gradient(image, axis=axis), axis=-1)
+        change += (colour + np.abs(np.gradient(log_depth, axis=axis))) ** 2
+    return np.sqrt(change)
+
+
+def _border(inside: np.ndarray, change: np.ndarray, quantile: float, larger: float) -> float:
+    """How clear a region's border is: a quantile of the change along it; more for a larger region."""
+    frame = np.ones(inside.shape, bool)
+    frame[1:-1, 1:-1] = False
+    # Pixels at the edge of the region, and those where the picture ends instead.
+    border, cut = inside & ~_eroded(inside), (inside & frame).sum()
+    if not border.any():
+        return -1.0
+    # Parts of a thing have outlines, too: a little in favour of larger regions.
+    score = np.quantile(change[border], quantile) * inside.mean() ** larger
+    return float(score * (1 - cut / (border.sum() + cut)) ** UNCUT)
 
 
 def grow_seeds(image: np.ndarray, seeds: np.ndarray, cell: float) -> np.ndarray:
@@ -212,12 +232,14 @@ def at_full_size(figure: np.ndarray, colours: np.ndarray, *, radius: int) -> np.
     return guided_filter(soft, cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY), radius=radius) > 0.5
 
 
-def _cut_region(region: np.ndarray, seed: np.ndarray, image: np.ndarray, log_depth: np.ndarray) -> np.ndarray:
-    """The region with the outline that GrabCut finds near its border."""
+def _cut_region(
+    region: np.ndarray, seed: np.ndarray, image: np.ndarray, log_depth: np.ndarray, band: float | None = None
+) -> np.ndarray:
+    """The region with the outline that GrabCut finds near its border, at most `band` pixels away."""
     import cv2
 
     # Half of the band lies inside of the region, half outside.
-    band = max(1, round(BAND_SHARE * np.sqrt(region.sum())))
+    band = max(1, round(BAND_SHARE * np.sqrt(region.sum()) if band is None else band))
     sure = (morph(cv2.erode, region, band) | seed) & region
     near = morph(cv2.dilate, region, band)
     return connected(grab_cut(image, log_depth, sure=sure, likely=region, near=near), seed)

@@ -7,11 +7,14 @@ thing its rigid motion is fitted, and what that leaves is spread by distance, so
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import zip_longest
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
 from more4d.geometry.rigid_motion import fit_rigid
 from more4d.geometry.tracks import normalise_motion
@@ -29,16 +32,25 @@ def read_stroke(stroke: Stroke, height: int, width: int) -> Stroke:
     """A stroke in pixels of a photo of this size as one in its widths and heights, with its mask read.
 
     Raises:
-        InputError: it starts outside of the photo, or its mask cannot be used.
+        InputError: it starts outside of the photo or of its mask, or the mask cannot be used.
     """
     mask = None if stroke.mask is None else objects_of_masks(stroke.mask, height, width) > 0
-    return replace(stroke.normalised(height, width), mask=mask)
+    begun = stroke.normalised(height, width)
+    if mask is not None:
+        column, row = (int(part * side) for part, side in zip(begun.points[0], (width, height), strict=True))
+        if not mask[min(row, height - 1), min(column, width - 1)]:
+            x, y = stroke.points[0]
+            raise InputError(
+                f"the stroke at {x:g},{y:g} starts outside of what its mask marks; begin it there"
+            )
+    return replace(begun, mask=mask)
 
 
 def stroke_objects(
     strokes: Sequence[Stroke],
     colours: Float[Tensor, "height width 3"],
     depth_m: Float[Tensor, "height width"],
+    likely: Sequence[Bool[np.ndarray, "rows columns"] | None] = (),
 ) -> tuple[Int[Tensor, "height width"], list[int]]:
     """The number of the object at every pixel, 0 where nothing was asked to move, and that of each stroke.
 
@@ -46,15 +58,16 @@ def stroke_objects(
 
     Args:
         strokes: with points in widths and heights of the picture.
+        likely: cells of the thing under each stroke, where a network says so (`outlines.object_at`).
     """
     height, width = depth_m.shape
     objects, numbers = torch.zeros(height, width, dtype=torch.long), []
-    for stroke in strokes:
+    for stroke, cells in zip_longest(strokes, likely):
         if stroke.mask is not None:
             thing = stroke.mask
         else:
             x, y = stroke.points[0][0] * width, stroke.points[0][1] * height
-            thing = object_at(colours, depth_m, (x, y))
+            thing = object_at(colours, depth_m, (x, y), cells)
             # Ground and sky have no outline: what moves is reported, so that a mask can be given instead.
             # In pixels of the photo, as the stroke is: those of the film are another size.
             places = torch.where(thing)[::-1]

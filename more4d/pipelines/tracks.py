@@ -22,7 +22,7 @@ from more4d.language.clauses import Clause
 from more4d.networks.interface import PIXEL_STRIDE, latent_frames
 from more4d.pipelines.component_files import check_reach
 from more4d.pipelines.components import ENCODERS, Components
-from more4d.pipelines.grounding import Meant, choose, encode_conditions, look
+from more4d.pipelines.grounding import Meant, cells_at, choose, encode_conditions, look
 from more4d.pipelines.motion_control import NEUTRAL, MotionControl, Stroke
 from more4d.pipelines.motion_filters import (
     Guide,
@@ -91,9 +91,7 @@ def image_to_tracks(
     small, scene_depth_m = shrink(large, *size), depth.scene_depth_m
     drawn = None
     if control.strokes and control.closeness > 0:
-        objects, drawn = draw_motion(
-            control.strokes, depth, small, image, preset.object_relief, frames=preset.frames
-        )
+        objects, drawn = draw_motion(components, control.strokes, depth, small, image)
         meant = Meant(prompt=understood.text or prompt, thing=objects > 0)
     else:
         known = outline if objects is None else objects > 0
@@ -133,15 +131,24 @@ def image_to_tracks(
 
 
 def draw_motion(
-    strokes: Sequence[Stroke], depth: DepthMap, small: Guide, image: Tensor, relief: float, *, frames: int
+    components: Components,
+    strokes: Sequence[Stroke],
+    depth: DepthMap,
+    small: Guide,
+    image: Float[Tensor, "height width 3"],
 ) -> tuple[Int[Tensor, "height width"], Float[Tensor, "frames small_h small_w 3"]]:
     """The objects under strokes, and normalised motion of small pixels; arguments as for `flattened`."""
-    objects, numbers = stroke_objects(strokes, image, depth.depth_m)
+    preset = components.preset
+    # What a mask marks is known; for other strokes the network says how far the thing extends.
+    begun = [stroke.points[0] for stroke in strokes if stroke.mask is None]
+    there = iter(cells_at(components, small, image, begun))
+    likely = [None if stroke.mask is not None else next(there, None) for stroke in strokes]
+    objects, numbers = stroke_objects(strokes, image, depth.depth_m, likely)
     # In depth as it is shown: flattened afterwards, what moves in parallel would be sheared.
-    flat = flattened(depth, small, image, objects, relief)[1].depth_m
+    flat = flattened(depth, small, image, objects, preset.object_relief)[1].depth_m
     cells, asked = cells_of(objects, tuple(flat.shape)), list(zip(numbers, strokes, strict=True))
     start = depth.camera.unproject_depth(flat)
-    return objects, stroke_motion(asked, cells, start, depth.camera, frames=frames)
+    return objects, stroke_motion(asked, cells, start, depth.camera, frames=preset.frames)
 
 
 def flattened(

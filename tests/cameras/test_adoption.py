@@ -10,15 +10,19 @@ from torch import Tensor
 from more4d.cameras.adoption import (
     Adopted,
     adopt_path,
-    find_pivot,
     frame_steps,
-    horizon_tilt_deg,
     jumps,
-    level_poses,
-    scale_poses,
-    smooth_motion,
 )
 from more4d.cameras.options import CameraOptions
+from more4d.cameras.pose_paths import (
+    find_pivot,
+    horizon_tilt_deg,
+    level_poses,
+    roll_of,
+    scale_poses,
+    smooth_motion,
+    with_roll,
+)
 from more4d.cameras.raw_path import RawCameraPath
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
@@ -254,6 +258,21 @@ def test_what_cameras_look_at_stays_where_they_see_it() -> None:
     assert horizon_tilt_deg(level) < 1e-6 and horizon_tilt_deg(poses) > 10
 
 
+@pytest.mark.parametrize("strength", [0.5, 2.0])
+def test_a_level_path_stays_level_at_any_strength(strength: float) -> None:
+    dome = np.stack(
+        [turn(1, 1.2 * t) @ turn(0, 0.5 * t - 0.7) @ shift(0, 0, -PIVOT) for t in np.linspace(0, 1, 40)]
+    )
+    found = adopt(world() @ dome, level=True, strength=strength)
+    poses = camera_to_world(found).double()
+    assert horizon_tilt_deg(poses) < 0.1 and not any("horizon" in each for each in found.notes)
+    # Only the roll is taken out: it looks where it looked.
+    tilted = camera_to_world(adopt(world() @ dome, strength=strength)).double()
+    assert horizon_tilt_deg(tilted) > 5
+    rolled = torch.linspace(0, 0.3, len(poses)).double()
+    torch.testing.assert_close(roll_of(with_roll(poses, rolled)), rolled)
+
+
 @pytest.mark.parametrize("axis", [None, 0, 2])
 def test_where_up_is_unknown_nothing_is_changed(axis: int | None) -> None:
     poses = slide() if axis is None else np.stack([turn(axis, a) for a in np.linspace(0, 1, FRAMES)])
@@ -281,5 +300,8 @@ def test_jumps_are_told_in_frames_of_the_film() -> None:
     far[2, 0, 3] += 9
     path = adopt(far, frames=31, unit="metres")
     assert "at frame 17 of the film's 31" in path.jump_notes(1.0)[0]
-    assert "at frame 28 of the film's 51" in path.jump_notes(1.0, 51)[0]
+    assert "at frame 29 of the film's 51" in path.jump_notes(1.0, 51)[0]
     assert "after 57 % of the film" in path.jump_notes(1.0, 0)[0]
+    early = slide(60)
+    early[1:, 0, 3] += 9
+    assert "at frame 1 of the film's 9" in adopt(early, frames=61, unit="metres").jump_notes(1.0, 9)[0]

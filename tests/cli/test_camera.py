@@ -181,7 +181,7 @@ def test_a_film_that_is_mostly_made_up_is_reported_with_the_strength_that_helps(
     far = slide(3.0)
     share = pipe.render(tracks, far).hole_mask.float().mean((1, 2))
     assert share.max() > 0.6 and f"of frame {FRAMES - 1} {100 * share.max():.0f} %" in caplog.text
-    part = float(re.findall(r"at ([\d.]+) of its strength", caplog.text)[0])
+    part = float(re.findall(r"its strength times ([\d.]+) no", caplog.text)[0])
     caplog.clear()
     assert pipe.render(tracks, slide(3 * part)).hole_mask.float().mean((1, 2)).max() < 0.5
     assert caplog.text == "" and part >= 0.5

@@ -126,6 +126,19 @@ def test_the_thing_under_a_point_is_found() -> None:
     assert float((found & inside).sum()) / float((found | inside).sum()) > 0.95
 
 
+def test_of_two_outlines_the_clearer_is_taken() -> None:
+    """Of a striped disc colours find a stripe, cells of a network the whole; wrong ones take nothing away."""
+    colours, depth_m, inside = disc()
+    cells = torch.nn.functional.adaptive_avg_pool2d(inside[None].float(), (12, 16))[0].numpy() > 0.3
+    point, wrong = (44.0, 50.0), np.roll(cells, 1, 1)
+    assert torch.equal(object_at(colours, depth_m, point, wrong), object_at(colours, depth_m, point))
+    stripes = (torch.arange(HEIGHT) // 4 % 2 == 0)[:, None] & inside
+    colours[stripes] = torch.tensor([0.1, 0.1, 0.9])
+    alone, whole = (object_at(colours, torch.full_like(depth_m, 4.0), (40.0, 50.0), c) for c in (None, cells))
+    ious = [float((each & inside).sum() / (each | inside).sum()) for each in (alone, whole)]
+    assert ious[0] < 0.5 and ious[1] > 0.8
+
+
 def test_strokes_of_one_thing_share_its_number(caplog: pytest.LogCaptureFixture) -> None:
     colours, depth_m, _ = disc()
     # On a photo of twice the size: it, and not the film, is what strokes are drawn on.
