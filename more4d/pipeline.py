@@ -153,8 +153,8 @@ class More4DPipeline:
         *,
         prompt: str = "",
         cameras: Iterable[str | Path | CameraPath] | Mapping[str, str | Path | CameraPath] = ("orbit",),
-        num_frames: int = DEFAULT_FRAMES,
-        fps: float | int = DEFAULT_FPS,
+        num_frames: int | None = None,
+        fps: float | int | None = None,
         seed: int = 0,
         generator: torch.Generator | None = None,
         depth: Any = None,
@@ -173,13 +173,13 @@ class More4DPipeline:
             prompt: what happens; what it says of the camera is cut out, and takes the place of "auto".
             cameras: names of paths, files, `CameraPath`s, or a dict of these; "auto:2": two paths chosen for
                 the scene (`pipelines.camera_choice`), which name their views.
-            num_frames, fps: of the result; the motion spans all frames.
+            num_frames, fps: of the result, by default 49 and 12; the motion spans all frames.
             seed: of all noise; equal seeds give equal scenes. `generator` draws one in its place.
             depth: the image's own depth in metres: path, array or tensor [H, W].
             intrinsics: (fx, fy, cx, cy) of the image, in pixels or normalised.
             mask: what may move, one or several; see `moving_objects.objects_of_masks`.
             control: how much moves, and paths drawn on the image; `prompt` may be empty with these.
-            tracks: own tracks to film, in place of image and motion.
+            tracks: own tracks to film, in place of image, motion, `num_frames` and `fps`.
             camera_chooser: who likes which path, for "auto", as `CameraChooser.parse("taste=FILE")`.
             callback: called with (stage, step, steps in all) as stages proceed.
             known: `depth_unit`, `depth_kind` and `fov` of `pipelines.depth.read_photo`.
@@ -191,8 +191,11 @@ class More4DPipeline:
         if (tracks is None) == (image is None):
             raise InputError("a scene needs an image and a prompt, or tracks in their place")
         known |= {"depth": depth, "intrinsics": intrinsics, "mask": mask}
-        if tracks is not None and (not control.neutral or any(each is not None for each in known.values())):
-            raise InputError("tracks say themselves what moves; leave mask, control and the like out")
+        given = (*known.values(), num_frames, fps)
+        if tracks is not None and (not control.neutral or any(each is not None for each in given)):
+            raise InputError("tracks say what moves, and when; leave out mask, control, num_frames, fps, ...")
+        num_frames = DEFAULT_FRAMES if num_frames is None else num_frames
+        fps = DEFAULT_FPS if fps is None else fps
         # what cannot be filmed is refused before anything is computed
         prompt, specs = steered(prompt, named_cameras(cameras, num_frames if tracks is None else 0))
         if camera_chooser is not None:

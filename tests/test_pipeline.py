@@ -29,7 +29,8 @@ def photo(tmp_path: Path) -> Path:
 
 
 def a_scene(preset: Path, photo, **changes):
-    settings = {"prompt": "it rolls", "cameras": CAMERAS, "num_frames": 4, "seed": 3, **changes}
+    settings = {"prompt": "it rolls", "cameras": CAMERAS, "seed": 3, **changes}
+    settings |= {} if "tracks" in changes else {"num_frames": changes.get("num_frames", 4)}
     return More4DPipeline.from_pretrained(preset)(photo, **settings)
 
 
@@ -175,6 +176,13 @@ def test_what_cannot_be_made_is_refused_before_anything_is_computed(random_prese
     with pytest.raises(InputError, match=says):
         a_scene(random_preset, photo, **changes, callback=lambda *call: calls.append(call))
     assert not [stage for stage, step, _ in calls if stage == "tracks" or step]
+
+
+@pytest.mark.parametrize("given", [{"num_frames": 7}, {"fps": 30}])
+def test_tracks_refuse_frames_and_a_rate(random_preset, given):
+    pipe = More4DPipeline.from_pretrained(random_preset)
+    with pytest.raises(InputError, match=f"tracks say .* leave out .*{next(iter(given))}"):
+        pipe(tracks="own.npz", **given)
 
 
 def test_a_path_of_another_length_is_refused_before_anything_is_computed(random_preset, photo):

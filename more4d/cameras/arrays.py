@@ -129,7 +129,7 @@ def _which(path: Path, name: str, matrices: np.ndarray) -> str:
         away.append(f"{maps}: from {first} to {last}")
     return (
         f"{path} does not say what {called} map{'s' if name else ''} between ({'; '.join(away)}); write "
-        f"{path.name}:convention= with {', '.join(CONVENTIONS)}"
+        f"{path}:convention= with {', '.join(CONVENTIONS)}"
     )
 
 

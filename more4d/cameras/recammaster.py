@@ -41,7 +41,7 @@ def read_recammaster(path: Path, content: dict[str, Any], part: str | None) -> R
     names = sorted({name for key in frames for name in content[key]})
     if part is None and len(names) != 1:
         raise InputError(
-            f"{path} holds the cameras {', '.join(names)[:200]}; say which: {path.name}#{[*names, ''][0]}"
+            f"{path} holds the cameras {', '.join(names)[:200]}; say which: {path}#{[*names, ''][0]}"
         )
     name = part or names[0]
     if name not in names:

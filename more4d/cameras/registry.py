@@ -13,7 +13,7 @@ from more4d.files.tables import split_lines
 from more4d.foundation.documents import read_json, read_text
 from more4d.foundation.errors import InputError, shown
 
-DEPTH, SHOWN = 3, 3
+FOLDERS_DOWN, SHOWN = 3, 3
 """Folders down to which models are looked for, and how many are named."""
 WANTED = "a camera file (more4d camera formats lists what is read)"
 
@@ -84,8 +84,8 @@ def _content(path: Path) -> Any:
     suffix = path.suffix.lower()
     if path.is_dir():
         if not colmap.is_colmap(path):
-            inside = [str(each.relative_to(path)) for each in _cameras_below(path)[:SHOWN]]
-            remedy = f"{' or '.join(inside)} in it" if inside else WANTED
+            inside = [str(each) for each in _cameras_below(path)[:SHOWN]]
+            remedy = " or ".join(inside) or WANTED
             raise InputError(f"{path} is a folder without images.bin or images.txt; give {remedy}")
         return path
     if path.name.lower() in COLMAP_FILES:
@@ -100,7 +100,9 @@ def _content(path: Path) -> Any:
 
 def _cameras_below(folder: Path) -> list[Path]:
     """COLMAP models in a folder, as in sparse/0, and files of nerfstudio in it."""
-    inside = {file.parent for depth in range(1, DEPTH + 1) for file in folder.glob("*/" * depth + "images.*")}
+    inside = {
+        file.parent for level in range(1, FOLDERS_DOWN + 1) for file in folder.glob("*/" * level + "images.*")
+    }
     return [
         *sorted(each for each in inside if colmap.is_colmap(each)),
         *sorted(folder.glob("transforms*.json")),
@@ -142,7 +144,7 @@ def _recognised_arrays(found: dict[str, np.ndarray]) -> str:
 
 def _recognised_text(path: Path, lines: list[str]) -> str:
     if pivot_angles.is_three_lines(lines) and not real_estate.is_re10k(lines):
-        ways = ", ".join(f"{system}={path.name}" for system in pivot_angles.SYSTEMS)
+        ways = ", ".join(f"{system}={path}" for system in pivot_angles.SYSTEMS)
         raise InputError(
             f"{path} is three lines of numbers, which TrajectoryCrafter, ViewCrafter and InSpatio mean "
             f"differently; write one of {ways}"

@@ -1,6 +1,7 @@
 """Lists of items: JSON lines, CSV, `image | prompt` lines, and a captions file beside a file of images."""
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
@@ -71,8 +72,14 @@ def read_list(
         try:
             jobs.append(_job(values, folder, defaults, camera))
         except InputError as error:
-            raise InputError(f"{where}: {error}") from error
+            raise InputError(f"{where}: {_in_columns(str(error))}") from error
     return unique_names(jobs)
+
+
+def _in_columns(message: str) -> str:
+    """With the names of columns where a command line has options: 'still_guidance' for --still-guidance."""
+    options = {f"--{column.replace('_', '-')}": f"'{column}'" for column in COLUMNS}
+    return re.sub(r"(?<![\w/.-])--[\w-]+", lambda found: options.get(found[0], found[0]), message)
 
 
 def name_of_tracks(path: Path | None) -> str:

@@ -228,4 +228,7 @@ def check_camera_path_name(name: str) -> None:
     if name not in CAMERA_PATHS:
         close = difflib.get_close_matches(name, CAMERA_PATHS, n=1)
         hint = f"did you mean '{close[0]}'? " if close else ""
-        raise InputError(f"unknown camera path '{name}': {hint}known names: {', '.join(CAMERA_PATHS)}")
+        raise InputError(
+            f"unknown camera path '{name}', and there is no such file or folder: {hint}known names: "
+            f"{', '.join(CAMERA_PATHS)}"
+        )

@@ -58,6 +58,13 @@ class CameraSpec:
     options: CameraOptions = AS_WRITTEN
     choose: int = 0
 
+    def __post_init__(self) -> None:
+        if self.file is None and self.options.anchor and not self.options.reverse:  # the same film again
+            raise InputError(
+                f"camera '{self}': 'anchor' does nothing, as a named path begins at the photo unless it is "
+                "reversed; leave it out"
+            )
+
     @classmethod
     def parse(cls, text: str, folder: Path | None = None) -> "CameraSpec":
         """What a command line or a job list calls a camera: see `cameras.options`.
@@ -127,6 +134,8 @@ class CameraSpec:
         """The same with options for whatever its own do not say; a named path takes none of files."""
         if self.file is None:
             options = replace(options, **dict.fromkeys(OF_FILES), level=False)
+            if not (self.options.reverse or options.reverse):  # it begins at the photo
+                options = replace(options, anchor=None)
         return replace(self, options=self.options.over(options))
 
     def check(self, frames: int | None = None) -> None:

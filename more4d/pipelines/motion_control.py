@@ -5,17 +5,20 @@ smaller, `pipelines.stroke_motion` turns strokes into motion.
 """
 
 import json
+import logging
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from more4d.foundation.documents import read_json
-from more4d.foundation.errors import ConfigError, InputError
+from more4d.foundation.errors import ConfigError, InputError, shown
 
+_log = logging.getLogger(__name__)
 MOST_MOTION = 3.0
 """The largest amount of motion that can be asked for."""
 MOST_STILL_GUIDANCE = 3.0
@@ -83,28 +86,31 @@ class Stroke:
         Raises:
             InputError: one line.
         """
-        shown = " > ".join(f"{x:g},{y:g}" for x, y in self.points[:4])
+        text = self._points_text()
         if not 2 <= len(self.points) <= MOST_POINTS:
-            raise InputError(f"stroke '{shown}' has {len(self.points)} points; give 2 to {MOST_POINTS}")
+            raise InputError(f"stroke '{text}' has {len(self.points)} points; give 2 to {MOST_POINTS}")
         if not len(self.points) == len(self.depths) == len(self.times):
-            raise InputError(f"stroke '{shown}' needs one depth and one time for each of its points")
+            raise InputError(f"stroke '{text}' needs one depth and one time for each of its points")
         # NaN fails no comparison, so it is looked for by itself.
         numbers = [*(each for point in self.points for each in point), *self.depths, *self.times]
         if not all(map(math.isfinite, numbers)):
-            raise InputError(f"stroke '{shown}' has numbers that are not finite; {STROKE}")
+            raise InputError(f"stroke '{text}' has numbers that are not finite; {STROKE}")
         if not 0.1 <= min(self.depths) <= max(self.depths) <= 10 or self.depths[0] != 1:
             raise InputError(
-                f"stroke '{shown}' has depths {self.depths[0]:g} to {self.depths[-1]:g}; they are factors "
+                f"stroke '{text}' has depths {self.depths[0]:g} to {self.depths[-1]:g}; they are factors "
                 "from 0.1 to 10 of the depth at the start, which is 1"
             )
         if self.times[0] != 0 or self.times[-1] > 1 or any(b <= a for a, b in pairwise(self.times)):
             raise InputError(
-                f"stroke '{shown}' has times {', '.join(f'{each:g}' for each in self.times[:6])}; they grow "
+                f"stroke '{text}' has times {', '.join(f'{each:g}' for each in self.times[:6])}; they grow "
                 "from 0 at the start to at most 1, the end of the film"
             )
 
+    def _points_text(self) -> str:
+        return " > ".join(f"{x:g},{y:g}" for x, y in self.points[:4])
+
     def normalised(self, height: int, width: int) -> "Stroke":
-        """A stroke in pixels of a picture as one in its widths and heights.
+        """A stroke in pixels of a picture as one in its widths and heights; a note says what looks mistaken.
 
         Raises:
             InputError: it starts outside of the picture.
@@ -116,6 +122,16 @@ class Stroke:
                 f"a stroke starts at {x:g},{y:g}, outside of the photo of {width} x {height} pixels; it "
                 "starts on what shall move"
             )
+        last_x, last_y = self.points[-1]
+        if not (-width <= last_x <= 2 * width and -height <= last_y <= 2 * height):
+            _log.warning(
+                "the stroke '%s' ends more than a whole picture outside of the photo of %d x %d pixels; what "
+                "follows it leaves the film early",
+                *(self._points_text(), width, height),
+            )
+        # A change of depth alone moves something, too.
+        if len(set(self.points)) == 1 and len(set(self.depths)) == 1:
+            _log.warning("the stroke '%s' has no length; it keeps its thing in place", self._points_text())
         return self.placed((1 / width, 1 / height), mask=self.mask)
 
     def placed(
@@ -176,6 +192,10 @@ class MotionControl:
         Raises:
             InputError: one line that names the value and the range.
         """
+        for name in ("amount", "still_guidance", "follow", "reach"):
+            value = getattr(self, name)
+            if not isinstance(value, Real) and (value is not None or name in ("amount", "still_guidance")):
+                raise InputError(f"'{name}' of a MotionControl must be a number, got {shown(value)}")
         if not 0 <= self.amount <= MOST_MOTION:
             raise InputError(
                 f"the amount of motion must lie from 0 (still) to {MOST_MOTION:g}, got {self.amount:g}; 1 is "
@@ -197,13 +217,12 @@ class MotionControl:
     def check_together(self) -> None:
         """Refuse what would do nothing without something else, or beside it, with an InputError."""
         if self.follow is not None and not self.strokes:
-            text = (
-                f"follow {self.follow:g} says how closely strokes are followed, and there is none; draw one"
-            )
-            raise InputError(f"{text} (--move 'x,y > x,y'), or leave it out")
+            text = f"follow {self.follow:g} says how closely strokes are followed, and there is none"
+            raise InputError(f"{text}; draw one with --move, such as 'x,y > x,y', or leave out --follow")
         if self.strokes and self.closeness == 1 and (self.still_guidance or self.reach is not None):
             asked = "still guidance" if self.still_guidance else "motion reach"
-            raise InputError(f"{asked} changes what is generated, and with follow 1 nothing is; lower that")
+            text = f"{asked} changes what is generated, and with follow 1 nothing is; lower --follow"
+            raise InputError(f"{text} or leave out --{asked.replace(' ', '-')}")
 
     @property
     def closeness(self) -> float | int:

@@ -256,3 +256,21 @@ def test_a_damaged_file_is_one_line(tmp_path: Path, name: str) -> None:
 
 def test_there_are_sixty_of_them() -> None:
     assert len(CASES) >= 60
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "pasted"),
+    [
+        ("loop.txt", "0 5 9\n0 0 0\n0 0 0\n", "viewcrafter={}"),
+        ("poses.json", [EYE, EYE], "{}:convention="),
+        ("cameras.json", {"frame0": {"cam01": "", "cam02": ""}}, "{}#cam01"),
+    ],
+)
+def test_what_a_message_says_to_write_finds_the_file(
+    tmp_path: Path, file: str, content: Any, pasted: str
+) -> None:
+    path = tmp_path / file
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(InputError) as refused:
+        CameraSpec.parse(str(path)).check()
+    assert pasted.format(path) in str(refused.value)

@@ -177,6 +177,15 @@ def test_a_named_path_has_no_unit_lens_or_convention(text: str) -> None:
         CameraSpec.parse(text).check()
 
 
+def test_an_anchor_makes_no_second_film_of_a_named_path() -> None:
+    for text in ("orbit:anchor=world", "auto:2:anchor=world"):
+        with pytest.raises(InputError, match=f"'{text}': 'anchor' does nothing"):
+            CameraSpec.parse(text)
+    world = CameraOptions(anchor="world")
+    names = [CameraSpec.parse(text).with_options(world).name for text in ("orbit", "orbit:reverse")]
+    assert names == ["orbit", "orbit-reverse-anchorworld"]
+
+
 def test_our_keyframes_take_another_unit(tmp_path: Path) -> None:
     file = tmp_path / "k.json"
     file.write_text('{"keyframes": [{"position": [0, 0, 0]}, {"position": [0.5, 0, 0]}]}')

@@ -193,3 +193,12 @@ def test_tracks_of_items_are_named_after_their_folders(folder):
     (folder / "list.jsonl").write_text(lines)
     jobs = read_list(folder / "list.jsonl", None, Job(name="item", image=None, prompt=""))
     assert [job.name for job in jobs] == ["one", "two", "own"]
+
+
+def test_messages_of_a_list_name_its_columns(folder):
+    row = {"image": "dog.png", "prompt": "it runs", "follow": 1}
+    with pytest.raises(InputError, match=r"line 1: .* draw one with 'move', .* leave out 'follow'$"):
+        jobs_from(folder, "jobs.jsonl", json.dumps(row))
+    row |= {"move": "1,2 > 3,4", "motion_reach": 0.9}
+    with pytest.raises(InputError, match=r"lower 'follow' or leave out 'motion_reach'$"):
+        jobs_from(folder, "jobs.jsonl", json.dumps(row))

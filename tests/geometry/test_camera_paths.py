@@ -168,7 +168,9 @@ def test_strength_zero_stands_still(name: str) -> None:
 
 
 def test_an_unknown_name_lists_the_names() -> None:
-    with pytest.raises(InputError, match=r"'orbitt': did you mean 'orbit'\?.*static.*look-down"):
+    with pytest.raises(
+        InputError, match=r"'orbitt', .* no such file or folder: did you mean 'orbit'\?.*static.*look-down"
+    ):
         check_camera_path_name("orbitt")
     with pytest.raises(InputError, match="known names"):
         make("zzz")

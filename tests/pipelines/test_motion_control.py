@@ -89,12 +89,23 @@ def test_impossible_values_are_refused(values: dict[str, float], message: str) -
         MotionControl(**values).check()
 
 
+@pytest.mark.parametrize(("name", "value"), [("follow", "1"), ("reach", [1]), ("amount", None)])
+def test_what_is_no_number_is_refused(name: str, value: Any) -> None:
+    control = MotionControl()
+    object.__setattr__(control, name, value)  # here annotations are checked, not where the package is used
+    with pytest.raises(InputError, match=f"'{name}' of a MotionControl must be a number, got "):
+        control.check()
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"follow": 0.85}, "follow 0.85 says .* and there is none"),
-        ({"follow": 1, "strokes": (Stroke.of([(1, 2), (3, 4)]),), "reach": 0.9}, "motion reach .* follow 1"),
-        ({"follow": 1, "strokes": (Stroke.of([(1, 2), (3, 4)]),), "still_guidance": 1}, "still guidance"),
+        (
+            {"follow": 1, "strokes": (Stroke.of([(1, 2), (3, 4)]),), "reach": 0.9},
+            "lower --follow or .* --motion-reach",
+        ),
+        ({"follow": 1, "strokes": (Stroke.of([(1, 2), (3, 4)]),), "still_guidance": 1}, "--still-guidance"),
     ],
 )
 def test_what_would_do_nothing_is_refused(values: dict[str, Any], message: str) -> None:
@@ -195,6 +206,22 @@ def test_depth_along_a_stroke() -> None:
 def test_a_stroke_that_starts_outside_of_the_photo_is_refused() -> None:
     with pytest.raises(InputError, match="starts at 640,300, outside of the photo of 320 x 240 pixels"):
         Stroke.of([(640, 300), (1, 1)]).normalised(240, 320)
+
+
+@pytest.mark.parametrize(
+    ("points", "note"),
+    [
+        ([(20, 10), (700, 10)], "'20,10 > 700,10' ends more than a whole picture outside"),
+        ([(20, 10), (20, -250)], "'20,10 > 20,-250' ends more than a whole picture outside"),
+        ([(20, 10), (20, 10)], "'20,10 > 20,10' has no length"),
+        ([(20, 10), (640, 480)], ""),
+    ],
+)
+def test_a_stroke_that_looks_mistaken_is_noted(
+    caplog: pytest.LogCaptureFixture, points: list[tuple[int, int]], note: str
+) -> None:
+    Stroke.of(points).normalised(240, 320)
+    assert len(caplog.messages) == bool(note) and note in caplog.text
 
 
 def test_what_follows_exactly_keeps_its_shape_in_estimated_depth() -> None:
