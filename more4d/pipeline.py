@@ -33,7 +33,7 @@ from more4d.geometry.tracks import FilledPoints, Tracks, depth_of_tracks
 from more4d.performance.offload import Memory
 from more4d.pipelines.camera_choice import with_chosen_cameras
 from more4d.pipelines.camera_measures import report_made_up
-from more4d.pipelines.camera_spec import DEFAULT_FRAMES, CameraChooser
+from more4d.pipelines.camera_spec import DEFAULT_FPS, DEFAULT_FRAMES, CameraChooser
 from more4d.pipelines.camera_taste import liked_by
 from more4d.pipelines.camera_words import steered
 from more4d.pipelines.cameras import (
@@ -55,7 +55,6 @@ from more4d.pipelines.scene import Scene, View, film_views, with_background
 from more4d.pipelines.tracks import image_to_tracks
 from more4d.pipelines.views import Film, complete_film, render
 
-DEFAULT_FPS = 12.0
 TRACK_COMPONENTS = ("strag", "trajectory_codec", "text", "motion_features", "clip")
 VIEW_COMPONENTS = ("vism", "video_codec", "text", "clip")
 

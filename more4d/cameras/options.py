@@ -36,7 +36,7 @@ class CameraOptions:
         strength: factor on the extent of the motion, in [0, `MAX_STRENGTH`].
         reverse: from the last frame to the first.
         loop: there and back, at rest at both ends and at the turn.
-        level: turned so that its up is the photo's (`cameras.adoption.level_poses`).
+        level: turned so that its up is the photo's (`cameras.pose_paths.level_poses`).
         smooth: standard deviation of a Gaussian over time, in seconds of the film.
         anchor: "first" or "world"; None: as the format says.
         scale: metres per unit of the file, "metres", "scene" or "auto"; None: as the format says.

@@ -25,13 +25,13 @@ from more4d.cli.options import (
     preset_of,
 )
 from more4d.foundation.errors import InputError
-from more4d.pipelines.camera_spec import DEFAULT_FRAMES, CameraChooser
+from more4d.pipelines.camera_spec import DEFAULT_FPS, DEFAULT_FRAMES, CameraChooser
 from more4d.pipelines.cameras import CameraSpec, check_timing, scene_depth_of
 
 if TYPE_CHECKING:
     from more4d.geometry.tracks import Tracks
 
-DEFAULT_FPS, DEFAULT_FOV = 12.0, 60.0
+DEFAULT_FOV = 60.0
 TRACKS = "tracks.safetensors"
 SHOW_EXAMPLES = """\
 examples, each after bash scripts/more4d.sh:

@@ -10,13 +10,13 @@ from more4d.cli.options import checked, parse_path, usage_errors
 from more4d.files.depth_units import DEPTH_KINDS, METRIC
 from more4d.foundation.config import SAMPLES
 from more4d.foundation.errors import InputError
+from more4d.pipelines.camera_spec import DEFAULT_FPS
 from more4d.pipelines.motion_control import FOLLOW
 
 if TYPE_CHECKING:
     from more4d.runs.job import Job
 
 MOST_SEEDS = 100
-DEFAULT_FPS = 12.0
 ONE_ITEM = "--ray goes with --list jobs.jsonl, or with several photos"
 _log = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ AUTO = re.compile(r"auto(?::(?P<count>\d+))?(?P<options>(?::.*)?)")
 MOST_CHOSEN = 6
 DEFAULT_FRAMES, DENSE_FRAMES = 49, 961
 """Of a film, if no number is asked for, and of a path that is changed (960 = 80 x 12)."""
-DEFAULT_SECONDS = 4.0
+DEFAULT_FPS, DEFAULT_SECONDS = 12.0, 4.0
 AT_PHOTO_M, AT_PHOTO_DEG = 0.05, 5.0
 """What a path may begin away from the photo, in its own unit."""
 
