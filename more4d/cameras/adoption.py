@@ -247,7 +247,7 @@ def _metres_per_unit(
             f"its cameras look at a point {distance:.3g} units away, which is put at the scene's depth"
         )
     if displacement < 1e-9:
-        return 1.0, "it does not move"
+        return 1.0, "it stays in one place, so that no unit is needed"
     return REACH * scene_depth_m / displacement, (
         f"no unit is known, so its reach of {displacement:.3g} units becomes {REACH:g} scene depths"
     )

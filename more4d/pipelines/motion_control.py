@@ -219,10 +219,17 @@ class MotionControl:
         if self.follow is not None and not self.strokes:
             text = f"follow {self.follow:g} says how closely strokes are followed, and there is none"
             raise InputError(f"{text}; draw one with --move, such as 'x,y > x,y', or leave out --follow")
+        given = [
+            *(["a stroke"] if self.strokes else []),
+            *(["motion reach"] if self.reach is not None else []),
+            *(["still guidance"] if self.still_guidance else []),
+        ]
+        if given and self.amount == 0:
+            text = f"{given[0]} changes how things move, and with motion 0 nothing does"
+            raise InputError(f"{text}; leave out one of the two")
         if self.strokes and self.closeness == 1 and (self.still_guidance or self.reach is not None):
-            asked = "still guidance" if self.still_guidance else "motion reach"
-            text = f"{asked} changes what is generated, and with follow 1 nothing is; lower --follow"
-            raise InputError(f"{text} or leave out --{asked.replace(' ', '-')}")
+            text = f"{given[-1]} changes what is generated, and with follow 1 nothing is; lower --follow"
+            raise InputError(f"{text} or leave out --{given[-1].replace(' ', '-')}")
 
     @property
     def closeness(self) -> float | int:

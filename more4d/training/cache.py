@@ -22,6 +22,7 @@ from more4d.training.generator import GeneratorTask, source_settings
 from more4d.training.loading import fingerprint_of
 from more4d.training.run import task_type
 from more4d.training.tasks.tiny_strag import TinySTraGTask
+from more4d.training.tasks.tiny_video import TinyViSMTask
 
 log = logging.getLogger(__name__)
 
@@ -101,8 +102,8 @@ def open_task(options: CacheOptions) -> GeneratorTask:
     """The task with its encoders only; the generator, which trains on their outputs, is not built."""
     config = load_config(TrainConfig, options.config, list(options.overrides))
     kind = task_type(config.task)
-    # tiny-strag trains the encoders, so its latents change with every step
-    if not issubclass(kind, GeneratorTask) or issubclass(kind, TinySTraGTask):
+    # tiny-strag trains the encoders, so its latents change with every step; tiny-vism needs pixels
+    if not issubclass(kind, GeneratorTask) or issubclass(kind, TinySTraGTask | TinyViSMTask):
         raise ConfigError(f"task '{config.task}' is trained from pixels; a cache is for tasks strag and vism")
     values = {**config.options, "cache": None}
     if values.get("clips"):

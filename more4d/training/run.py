@@ -29,6 +29,7 @@ TASKS = {
     "tiny-features": "tiny_encoders:TinyFeaturesTask",
     "tiny-strag": "tiny_strag:TinySTraGTask",
     "tiny-video": "tiny_video:TinyVideoTask",
+    "tiny-vism": "tiny_video:TinyViSMTask",
     "trajectory-vae": "trajectory_vae:TrajectoryVaeTask",
     "vism": "vism:ViSMTask",
 }

@@ -92,9 +92,9 @@ def test_a_turn_on_the_spot_that_shakes_is_no_orbit() -> None:
     assert find_pivot(torch.from_numpy(outwards)) is None
 
 
-def test_a_path_that_only_turns_does_not_move() -> None:
+def test_a_path_that_only_turns_stays_in_one_place() -> None:
     adopted = adopt(np.stack([turn(1, a) for a in np.linspace(0, 0.5, FRAMES)]))
-    assert adopted.reason == "it does not move"
+    assert adopted.reason == "it stays in one place, so that no unit is needed"
     torch.testing.assert_close(adopted.path.world_to_camera[:, :3, 3], torch.zeros(FRAMES, 3))
 
 

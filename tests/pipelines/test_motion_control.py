@@ -107,6 +107,8 @@ def test_what_is_no_number_is_refused(name: str, value: Any) -> None:
             "lower --follow or .* --motion-reach",
         ),
         ({"follow": 1, "strokes": (Stroke.of([(1, 2), (3, 4)]),), "still_guidance": 1}, "--still-guidance"),
+        ({"amount": 0, "strokes": (Stroke.of([(1, 2), (3, 4)]),)}, "^a stroke changes .* with motion 0 "),
+        ({"amount": 0, "reach": 0.0}, "^motion reach changes .* with motion 0 "),
     ],
 )
 def test_what_would_do_nothing_is_refused(values: dict[str, Any], message: str) -> None:

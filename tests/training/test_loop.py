@@ -74,6 +74,15 @@ def test_a_run_that_is_asked_to_stop_saves_that_step_and_goes_on_from_it(tmp_pat
     assert torch.equal(trained(tmp_path / "parts"), whole)
 
 
+@pytest.mark.parametrize("known", [False, True])
+def test_bfloat16_on_a_processor_without_it_is_said(tmp_path, monkeypatch, caplog, known):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bw": known})
+    trained(tmp_path / "float32", replace(LOOP, precision="no"))
+    assert not caplog.text
+    trained(tmp_path / "bfloat16", replace(LOOP, precision="bf16"))
+    assert caplog.text.count("loop.precision=no") == (not known)
+
+
 def test_a_run_leaves_its_curves_beside_its_checkpoints(tmp_path):
     trained(tmp_path)
     for name in ("loss.png", "loss_per_noise_level.png"):

@@ -1,4 +1,4 @@
-"""Train the tiny preset's video codec."""
+"""Train the tiny preset's video codec, and its decoder along with 4D-ViSM."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,9 +8,12 @@ from torch import Tensor
 
 from more4d.datasets.batch import ViewBatch
 from more4d.datasets.view_pairs import HoleClips, HoleOptions
+from more4d.diffusion.flow_matching import denoise
 from more4d.foundation.errors import ConfigError
 from more4d.networks.tiny_video import TinyVideoCodec, TinyVideoConfig
+from more4d.training.generator import FlowSample
 from more4d.training.task import Task, export_half
+from more4d.training.tasks.vism import ViSMOptions, ViSMTask
 from more4d.weights.load import inspect, load
 
 ARCHITECTURE = "tiny-video-codec"
@@ -89,3 +92,53 @@ class TinyVideoTask(Task):
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
         self.measure_statistics()
         return [export_half(folder / "video_codec.safetensors", self.codec, ARCHITECTURE, notes)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyViSMOptions(ViSMOptions):
+    """Options of the task.
+
+    Attributes:
+        decoded_weight: weight of the loss on decoded holes.
+        least_error: error in the holes of a clip, in colours from 0 to 1, below which it counts no more.
+    """
+
+    decoded_weight: float = 1.0
+    least_error: float = 0.02
+
+    def __post_init__(self) -> None:
+        if self.cache or self.start.lora:
+            raise ConfigError(
+                "task tiny-vism trains the decoder, which a cache or a LoRA needs frozen; use task: vism"
+            )
+
+
+class TinyViSMTask(ViSMTask):
+    """4D-ViSM and the decoder after it, for few sampling steps: what one step estimates is a mean of what may
+    be in a hole, of which a decoder has seen nothing that was trained on latents of videos alone.
+    """
+
+    options_type = TinyViSMOptions
+    options: TinyViSMOptions
+
+    def __init__(self, options: TinyViSMOptions) -> None:
+        super().__init__(options)
+        if not isinstance(self.codec, TinyVideoCodec):
+            raise ConfigError("task tiny-vism needs a codec of the tiny preset (options.codec)")
+        self.codec.decoder.requires_grad_(True)
+
+    def auxiliary_losses(self, start: FlowSample, velocity: Tensor, batch: ViewBatch) -> dict[str, Tensor]:
+        """The mean over clips of log10 of the mean squared error in holes: minus a tenth of their PSNR."""
+        estimate = denoise(start.noisy, velocity, start.sigma)
+        decoded = self.codec.decode_video(estimate, batch.known, batch.coverage).float()
+        holes = 1 - batch.coverage
+        if batch.real is not None:
+            holes = holes * batch.real[:, None, :, None, None]
+        squared = ((decoded - batch.truth) / 2).square()
+        error = (holes * squared).flatten(1).sum(1) / (3 * holes.flatten(1).sum(1)).clamp(min=1)
+        loss = (error + self.options.least_error**2).log10().mean()
+        return {"auxiliary": self.options.decoded_weight * loss, "holes_db": -10 * loss.detach()}
+
+    def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
+        path = folder / "video_codec.safetensors"
+        return [export_half(path, self.codec, ARCHITECTURE, notes), *super().export(folder, notes)]

@@ -14,6 +14,7 @@ from more4d.networks.interface import FRAME_STRIDE, ViSMConditions
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.pipelines.sampling import vism_conditions
 from more4d.training.generator import (
+    FlowSample,
     GeneratorOptions,
     GeneratorTask,
     add_noise,
@@ -97,7 +98,15 @@ class ViSMTask(GeneratorTask):
         losses = flow_losses(velocity, start.target, weight, flow.difference)
         in_holes = flow_losses(velocity.detach(), start.target, holes, 0.0)
         levels = noise_level_metrics(start, velocity, weight)
-        return {"loss": losses.mean(), "in_holes": in_holes.mean(), **levels}
+        auxiliary = self.auxiliary_losses(start, velocity, batch)
+        loss = losses.mean() + auxiliary.pop("auxiliary", 0.0)
+        return {"loss": loss, "in_holes": in_holes.mean(), **auxiliary, **levels}
+
+    def auxiliary_losses(
+        self, start: FlowSample, velocity: Tensor, batch: ViewBatch | ViSMLatents
+    ) -> dict[str, Tensor]:
+        """Hook for an additional loss under "auxiliary" and further metrics; none here."""
+        return {}
 
 
 def latent_fraction(real: Tensor) -> Tensor:

@@ -17,13 +17,13 @@ from more4d.networks.tiny_trajectory import TinyTrajectoryConfig
 from more4d.networks.tiny_video import TinyVideoConfig
 from more4d.networks.vism import ViSMConfig
 from more4d.networks.wan import WanConfig
-from more4d.training.generator import FlowOptions, StartOptions
+from more4d.training.generator import FlowOptions, FlowSample, StartOptions
 from more4d.training.run import task_type
 from more4d.training.tasks.strag import STraGOptions, STraGTask, visible_tokens
 from more4d.training.tasks.tiny_encoders import grounding_targets
 from more4d.training.tasks.tiny_strag import TinySTraGOptions, TinySTraGTask
 from more4d.training.tasks.tiny_trajectory import TinyTrajectoryOptions, TinyTrajectoryTask
-from more4d.training.tasks.tiny_video import TinyVideoOptions, TinyVideoTask
+from more4d.training.tasks.tiny_video import TinyVideoOptions, TinyVideoTask, TinyViSMOptions, TinyViSMTask
 from more4d.training.tasks.vism import ViSMOptions, ViSMTask
 from more4d.weights.load import inspect, load
 from more4d.weights.lora.io import lora_style, read_lora
@@ -206,6 +206,36 @@ def test_training_goes_on_from_weights_and_refuses_those_of_another_network(trai
     wider = ViSMConfig(wan=WanConfig(in_channels=36, **{**WAN, "layers": 2}))
     with pytest.raises(ConfigError, match=r"not the network that .*vism\.safetensors holds"):
         ViSMTask(replace(trained_vism, network=wider))
+
+
+def test_vism_and_the_decoder_after_it_learn_together_and_latents_stay_as_they_were(trained_vism, folder):
+    given = {name: getattr(trained_vism, name) for name in ("codec", "text", "data", "start")}
+    task = TinyViSMTask(TinyViSMOptions(**given))
+    before = {name: value.clone() for name, value in task.state_dict().items()}
+    losses(task)
+    changed = {name for name, value in task.state_dict().items() if not torch.equal(value, before[name])}
+    assert {name.split(".")[0] for name in changed} == {"vism", "codec"}
+    assert all(name.startswith(("vism.", "codec.decoder.")) for name in changed)
+    exported = task.export(folder / "out", {})
+    assert [path.name for path in exported] == ["video_codec.safetensors", "vism.safetensors"]
+    for path in exported:
+        load(inspect(path))
+    with pytest.raises(ConfigError, match="use task: vism"):
+        TinyViSMOptions(**given, cache=folder)
+
+
+def test_the_loss_on_holes_is_their_psnr(trained_vism):
+    """A tenth of it, with the opposite sign, whatever is shown where the video is known."""
+    given = {name: getattr(trained_vism, name) for name in ("codec", "text", "data", "start")}
+    task = TinyViSMTask(TinyViSMOptions(**given, least_error=0.0))
+    batch = task.collate([task.dataset()[0], task.dataset()[1]])
+    decoded = torch.where(batch.coverage > 0, batch.truth + 1, batch.truth + 0.2)
+    task.codec.decode_video = lambda *_: decoded
+    start = FlowSample(torch.zeros(2, 1, 1, 1, 1), torch.ones(2), torch.zeros(2, 1, 1, 1, 1))
+    found = task.auxiliary_losses(start, start.noisy, batch)
+    # 0.2 in [-1, 1] is 0.1 in [0, 1]: 20 dB
+    torch.testing.assert_close(found["holes_db"], torch.tensor(20.0))
+    torch.testing.assert_close(found["auxiliary"], torch.tensor(-2.0))
 
 
 def test_a_lora_of_nothing_is_refused(trained_vism):
