@@ -221,8 +221,8 @@ class _Reading:
 
     def _is_side(self, phrase: Sequence[str], following: str) -> bool:
         """Whether a phrase says beside what a thing is: "the dog to the left of the tree jumps"."""
-        beside = phrase[-1] in ("left", "right") and following == "of" and not self.draft.motion
-        return beside and set(phrase) <= {"to", "on", "at", "the", phrase[-1]}
+        is_place = phrase[-1] in ("left", "right") and following == "of" and not self.draft.motion
+        return is_place and set(phrase) <= {"to", "on", "at", "the", phrase[-1]}
 
     def _sense(self, senses: Iterable[Sense], place: int, length: int) -> Sense | None:
         draft, by_role = self.draft, {sense.role: sense for sense in senses}
@@ -309,8 +309,8 @@ class _Reading:
 def _excepted(drafts: list[_Draft]) -> list[_Draft]:
     """Each exception with the opposite of what is said of all: "nothing moves except the goat"."""
     for index, draft in enumerate(drafts):
-        beside = [*reversed(drafts[:index]), *drafts[index + 1 :]] if draft.exception else []
-        whole = next((each for each in beside if each.everything or each.named), None)
+        near = [*reversed(drafts[:index]), *drafts[index + 1 :]] if draft.exception else []
+        whole = next((each for each in near if each.everything or each.named), None)
         if whole is None:
             continue
         whole.motion = whole.motion or whole.early
