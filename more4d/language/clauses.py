@@ -11,58 +11,39 @@ A prompt in nothing but words of captions reaches the networks as it is.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from more4d.language.thesaurus import (
     COLOUR,
     DIRECTION,
+    GENERAL,
     KIND,
     MOTION,
+    MOVES,
     OTHER,
     PLACE,
     POSITION,
+    STILL,
     THING,
+    Clause,
     Sense,
     Thesaurus,
     read_sections,
+    turned,
 )
 
-STILL, MOVES, GOES, FLOATS = "stays still", "moves", "goes", "floats"
-WALKS, DRIVES, REVERSES = "walks", "drives", "reverses"
-ALL_STILL = "nothing moves"
 ENDS = ",.;:!?"
 SIZES = ("big", "small")
-GENERAL = (MOVES, GOES)
-"""Motions that say little: "comes running" runs."""
-ON_FOOT = (WALKS, "runs")
-TRAVELS = (*GENERAL, *ON_FOOT, DRIVES, REVERSES, "flies", "rolls")
+OF_PARTS = ("nods", "waves a hand")
+"""Motions of a part: "turns its head to the left" goes nowhere."""
+OBJECT = "object"
+"""In place of a preposition, before what a thing acts on."""
+RELATIVES = ("who", "which", "that")
 BEFORE_THING = (POSITION, PLACE, COLOUR, THING, KIND, OTHER, DIRECTION, MOTION)
 AFTER_THING = (MOTION, POSITION, DIRECTION, PLACE, COLOUR, THING, KIND, OTHER)
 AFTER_MOTION = (DIRECTION, PLACE, POSITION, MOTION)
 """Which of its meanings a phrase has, by what was said before it: "a rose moves", "the moon rose"."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clause:
-    """What a prompt says of one thing.
-
-    Attributes:
-        nouns: what it is, in the words of captions; several where only a kind is said; none if unknown.
-        motion: as captions say it.
-        where: among several of its kind: "left", "big" and the like.
-        many: whether more than one such thing is meant.
-        unknown: words that say what it is and are not known.
-    """
-
-    nouns: tuple[str, ...] = ()
-    colour: str | None = None
-    motion: str = MOVES
-    direction: str | None = None
-    place: str | None = None
-    where: tuple[str, ...] = ()
-    many: bool = False
-    unknown: tuple[str, ...] = ()
 
 
 @dataclass
@@ -75,7 +56,10 @@ class _Draft:
         pronoun: whether "it" or the like stands for the thing.
         aside: a thing after a preposition: "near the tree".
         aside_colour: of that thing: "near the brown chair".
-        everything: whether it speaks of all the rest.
+        everything: the word by which it speaks of all the rest.
+        object: what the thing acts on: "kicks the ball".
+        exception: whether it is one to what is said beside it: "... except the goat".
+        apart: as of `Clause`.
     """
 
     nouns: tuple[str, ...] = ()
@@ -90,27 +74,24 @@ class _Draft:
     pronoun: bool = False
     aside: tuple[str, ...] = ()
     aside_colour: str | None = None
-    everything: bool = False
+    object: str = ""
+    everything: str = ""
+    exception: bool = False
     unknown: list[str] = field(default_factory=list)
+    called: str | None = None
+    apart: bool = False
 
 
 def is_of_captions(prompt: str, thesaurus: Thesaurus) -> bool:
-    """Whether every word is one that the weights were trained on."""
-    return set(re.findall(r"[^\W\d_]+", prompt.lower())) <= thesaurus.vocabulary
+    """Whether every word is one that the weights were trained on, and in a sense that they know."""
+    known = set(re.findall(r"[^\W\d_]+", prompt.lower())) <= thesaurus.vocabulary
+    return known and turned(prompt) == prompt.lower()
 
 
 def read(prompt: str, thesaurus: Thesaurus) -> list[Clause]:
-    """The clauses of a prompt, without those that speak of all the rest; none of "nothing moves"."""
-    tokens = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?|[,.;:!?]", prompt.lower().replace("’", "'"))
-    words: list[str] = []
-    for token in tokens:
-        owner = token.removesuffix("'s")
-        # "The goat's head", but not "Rubik's cube".
-        known = owner != token and (
-            thesaurus.senses([owner]) or owner in read_sections()["words"]["pronouns"]
-        )
-        words += [*thesaurus.spelt(owner).split(), "'s"] if known else thesaurus.spelt(token).split()
-    return list(_completed(_Reading(words, thesaurus).drafts()))
+    """The clauses of a prompt, without those that let all the rest be still; none of "nothing moves"."""
+    words = thesaurus.tokens(turned(prompt))
+    return list(_completed(_excepted(list(_Reading(words, thesaurus).drafts()))))
 
 
 class _Reading:
@@ -121,16 +102,24 @@ class _Reading:
         article: "the" or "a", until its noun is said.
         tinted: whether the colour was said after that preposition.
         owned: whether the word before is a possessive: "the goat's ...".
+        denied: the motion that was denied.
+        auxiliary: whether "is" or the like was said of the thing.
+        relative: whether what is said may only say which thing is meant: "the dog that sits there ...".
     """
 
     def __init__(self, words: Sequence[str], thesaurus: Thesaurus) -> None:
         self.words, self.thesaurus = words, thesaurus
         self.lists = read_sections()["words"]
+        self.bounds = {*ENDS, *self.lists["joints"], "except", ""}
         self._begin()
 
     def _begin(self) -> None:
         self.draft, self.preposition, self.article = _Draft(), "", ""
-        self.negated = self.owned = self.tinted = False
+        self.negated = self.owned = self.tinted = self.auxiliary = self.relative = False
+        self.denied = ""
+
+    def _word(self, place: int) -> str:
+        return self.words[place] if 0 <= place < len(self.words) else ""
 
     def drafts(self) -> Iterator[_Draft]:
         """What is said of each thing, in the order of the prompt."""
@@ -142,7 +131,23 @@ class _Reading:
                 continue
             word = self.words[place]
             place += 1
-            if word in ENDS or word in self.lists["joints"]:
+            following = self._word(place)
+            if self.draft.exception and word in self.lists["everything"]:
+                yield self.draft
+                self._begin()
+            if self._is_aside(word, following, self._word(place - 2)):
+                self.draft.apart = self.relative = self.relative or word in RELATIVES
+            elif word == "except" or (word == "but" and self.draft.everything):
+                yield self.draft
+                self._begin()
+                self.draft.exception = True
+            elif word == "but" and self.denied and following not in self.lists["determiners"]:
+                # "Does not run but walks", "does not roll to the left but to the right".
+                self.draft.motion, self.draft.early, self.draft.direction = None, self.denied, None
+                self.denied = ""
+            elif word == "still" and self.auxiliary and following in self.bounds and not self.draft.motion:
+                self._take(Sense(MOTION, (STILL,)), word)  # "the dog is still"
+            elif word in self.bounds:
                 yield self.draft
                 self._begin()
             elif word in self.lists["kinds of pictures"] and not self.draft.named:
@@ -157,23 +162,38 @@ class _Reading:
                 self._single(word)
         yield self.draft
 
+    def _is_aside(self, word: str, following: str, before: str) -> bool:
+        """Whether a word begins, or a comma bounds, what is said of a thing before its verb."""
+        draft, verb = self.draft, self.thesaurus.is_verb(following)
+        if not draft.named or (draft.motion and not self.relative):
+            return False
+        if word in RELATIVES:
+            return before not in self.lists["prepositions"]
+        # "The cow, which stands there, moves", "the cow, standing there, moves"
+        again = (self.relative or draft.exception) and (verb or following in self.lists["auxiliaries"])
+        return word == "," and (again or following in RELATIVES or (verb and following.endswith("ing")))
+
     def _single(self, word: str) -> None:
         """A word that has no meaning of its own."""
         lists, draft = self.lists, self.draft
         self.owned = word == "'s" and draft.named
+        self.auxiliary |= word in lists["auxiliaries"]
         if word in lists["articles"]:
             self.article = word
+            if draft.named and not draft.motion and not self.preposition:
+                self.preposition, self.tinted = OBJECT, False  # "the boy kicking a ball"
         elif word not in lists["adverbs"] and not word.endswith("ly"):
             self.article = ""
         draft.pronoun |= word in lists["pronouns"]
         if word == "'s":
             return
-        if word in ("not", "never"):
-            self.negated = True
-        elif word in lists["many"]:
+        self.negated |= word in lists["negations"]
+        if word in lists["negations"] and word not in lists["everything"]:
+            return
+        if word in lists["many"]:
             draft.many |= not draft.named
         elif word in lists["everything"]:
-            draft.everything |= not draft.named
+            draft.everything = draft.everything or ("" if draft.named else word)
         elif word in lists["prepositions"]:
             self.preposition, self.tinted = word, False
         elif not (
@@ -189,6 +209,9 @@ class _Reading:
         """Take the longest phrase with a meaning that begins here; how many words it has, 0 if none has."""
         for length in range(min(self.thesaurus.longest, len(self.words) - place), 0, -1):
             phrase = self.words[place : place + length]
+            if self._is_side(phrase, self._word(place + length)):
+                self.draft.where.append(phrase[-1])
+                return length
             senses = self.thesaurus.senses(phrase) if phrase[0] not in self.lists["auxiliaries"] else ()
             chosen = self._sense(senses, place, length)
             if chosen:
@@ -196,9 +219,14 @@ class _Reading:
                 return length
         return 0
 
+    def _is_side(self, phrase: Sequence[str], following: str) -> bool:
+        """Whether a phrase says beside what a thing is: "the dog to the left of the tree jumps"."""
+        is_place = phrase[-1] in ("left", "right") and following == "of" and not self.draft.motion
+        return is_place and set(phrase) <= {"to", "on", "at", "the", phrase[-1]}
+
     def _sense(self, senses: Iterable[Sense], place: int, length: int) -> Sense | None:
         draft, by_role = self.draft, {sense.role: sense for sense in senses}
-        before = self.words[place - 1] if place else ""
+        before, after = self._word(place - 1), self._word(place + length)
         # "The steam rises", "the dog near the fly jumps", but "the dog out for a walk".
         aside = self.preposition and self.article == "the"
         noun_due = self.article and not draft.motion and (not draft.named or aside)
@@ -206,7 +234,8 @@ class _Reading:
             AFTER_MOTION if draft.motion else AFTER_THING if draft.named and not noun_due else BEFORE_THING
         )
         leading = (*self.lists["determiners"], *self.lists["many"])
-        beginning = not before or before in ENDS or before in self.lists["joints"]
+        # "... and moves closer"
+        beginning = before in self.bounds or (draft.early and not before.endswith("ing"))
         for role in order:
             if role not in by_role:
                 continue
@@ -214,12 +243,18 @@ class _Reading:
             adjective = role == POSITION and length == 1
             if adjective and (draft.named or not (by_role[role].means[0] in SIZES or before in leading)):
                 continue
+            if role == DIRECTION and self.words[place] == "off" and after in self.lists["articles"]:
+                continue  # "off the table"
             # "Left" and "off" alone are directions only after what they belong to, or at the very beginning.
             if role == DIRECTION and length == 1 and order is BEFORE_THING and not beginning:
                 continue
             if role == MOTION and length == 1 and not self.words[place].endswith(("ing", "ed", "en")):
-                if noun_due:  # a verb after an article is a noun
-                    return Sense(OTHER, ())
+                acts = self.thesaurus.is_verb(after) and after.endswith("s")
+                # A verb after an article is a noun, or before another: "steam rises".
+                if noun_due or (acts and not (draft.named or draft.motion)):
+                    return None if self.words[place] in self.lists["everything"] else Sense(OTHER, ())
+                if self.relative and (self.article or before in self.lists["prepositions"]):
+                    continue  # "standing on the rock", "walking past rocks"
                 # "The goat's head", "the dog near the tree": no verbs.
                 if self.owned or self.words[place] in self.lists["prepositions"]:
                     continue
@@ -233,6 +268,7 @@ class _Reading:
             self.article = ""
         if sense.role in (THING, KIND, OTHER):
             if self.preposition:  # "near the tree a dog runs", "the lid of the teapot opens"
+                draft.object = draft.object or (phrase if self.preposition == OBJECT else "")
                 draft.aside = draft.aside or sense.means
                 if self.tinted and not (self.preposition == "in" and sense.role == OTHER):
                     # "Near the brown chair"; but "the man in the red shirt" is in red.
@@ -241,14 +277,22 @@ class _Reading:
             else:
                 # Of "horse cart" the cart is meant.
                 draft.nouns, draft.unknown, draft.named = sense.means, [] if sense.means else [phrase], True
+                draft.called, self.auxiliary = phrase, False
+                draft.exception, self.negated = draft.exception or self.negated, False  # "..., not the cat"
                 draft.many |= sense.many
         elif sense.role == MOTION:
-            means = STILL if self.negated else means
-            if not (draft.named or draft.pronoun) and (
-                phrase.split()[0].endswith("ing") or not draft.unknown
-            ):
+            if self.negated:  # "never stops walking" walks
+                self.denied, self.negated = means, False
+                means = MOVES if means == STILL else STILL
+            first = phrase.split()[0]
+            main = bool(self.relative and draft.motion) and not first.endswith("ing")
+            if not (draft.named or draft.pronoun) and (first.endswith("ing") or not draft.unknown):
                 draft.early = draft.early or means  # "a running dog", "the slow rolling ball"
-            elif draft.motion is None or draft.motion in GENERAL:
+            elif draft.motion is None or draft.motion in GENERAL or main:
+                if main:  # "the dog sitting there runs"
+                    draft.direction, draft.apart, self.relative = None, True, False
+                elif first.endswith(("ing", "ed", "en")) and not self.auxiliary:
+                    self.relative = True
                 draft.motion = means
         elif sense.role == DIRECTION:
             draft.direction = draft.direction or means
@@ -260,6 +304,36 @@ class _Reading:
             draft.colour = draft.colour or means
         else:
             draft.where.append(means)
+
+
+def _excepted(drafts: list[_Draft]) -> list[_Draft]:
+    """Each exception with the opposite of what is said of all: "nothing moves except the goat"."""
+    for index, draft in enumerate(drafts):
+        near = [*reversed(drafts[:index]), *drafts[index + 1 :]] if draft.exception else []
+        whole = next((each for each in near if each.everything or each.named), None)
+        if whole is None:
+            continue
+        whole.motion = whole.motion or whole.early
+        said = whole.motion or draft.motion
+        opposite = MOVES if said == STILL else STILL
+        if whole.motion is None and whole.everything != "nothing":  # "everything except the goat moves"
+            whole.motion, whole.direction = said, draft.direction
+            draft.motion, draft.direction = opposite, None
+        draft.motion = draft.motion or opposite
+    return drafts
+
+
+def _settle(draft: _Draft) -> None:
+    """What moves and where to, of one clause by itself."""
+    if draft.object and draft.direction and not draft.motion:  # "kicks the ball to the left"
+        draft.nouns, draft.colour, draft.called = draft.aside, draft.aside_colour, draft.object
+        draft.unknown = [] if draft.aside else [draft.object]
+    draft.motion = draft.motion or draft.early
+    if draft.motion in OF_PARTS and draft.direction:
+        draft.direction, draft.apart = None, True
+    if not draft.named and (draft.motion or draft.direction) and draft.unknown:
+        # "The lid of the teapot": at least the right place.
+        draft.nouns, draft.colour = draft.aside, draft.colour or draft.aside_colour
 
 
 def _completed(drafts: Iterable[_Draft]) -> Iterator[Clause]:
@@ -274,12 +348,11 @@ def _completed(drafts: Iterable[_Draft]) -> Iterator[Clause]:
             following.direction, draft.direction = draft.direction, None
     for draft in drafts:
         last = found[-1] if found else None
-        draft.motion = draft.motion or draft.early
-        if not draft.named and (draft.motion or draft.direction) and draft.unknown:
-            # "The lid of the teapot": at least the right place.
-            draft.nouns, draft.colour = draft.aside, draft.colour or draft.aside_colour
+        _settle(draft)
         place = place or draft.place
-        if draft.everything:
+        if draft.everything == "everything" and draft.motion not in (None, STILL):
+            draft.unknown = [draft.everything]
+        elif draft.everything:
             continue
         if draft.nouns or last is None or (draft.unknown and draft.motion):
             # "Running fast, the dog ...": a beginning without a thing belongs to what follows.
@@ -314,54 +387,6 @@ def _completed(drafts: Iterable[_Draft]) -> Iterator[Clause]:
             where=tuple(draft.where),
             many=draft.many,
             unknown=tuple(draft.unknown),
+            called=draft.called or next(iter(draft.unknown), None),
+            apart=draft.apart or draft.exception,
         )
-
-
-def write(clauses: Sequence[Clause], thesaurus: Thesaurus) -> str:
-    """The clauses in one sentence of the captions' grammar, each with the first of its nouns.
-
-    Raises:
-        ValueError: a clause has no noun.
-    """
-    if not clauses:
-        return ALL_STILL
-    place = next((clause.place for clause in clauses if clause.place), None)
-    sentence = " and ".join(_sentence(clause, thesaurus) for clause in clauses)
-    return f"{sentence} {place}" if place else sentence
-
-
-def with_noun(clause: Clause, noun: str) -> Clause:
-    """The clause about a thing of this name."""
-    return replace(clause, nouns=(noun,))
-
-
-def _sentence(clause: Clause, thesaurus: Thesaurus) -> str:
-    if not clause.nouns:
-        raise ValueError("a clause of an unknown thing has no sentence; choose a noun first")
-    noun, motion = clause.nouns[0], clause.motion
-    motion = _suited(motion, clause.direction, noun, thesaurus)
-    if clause.colour and thesaurus.is_in("person", noun):
-        noun = f"{noun} in {clause.colour}"
-    elif clause.colour:
-        noun = f"{clause.colour} {noun}"
-    return " ".join(filter(None, ("the", noun, motion, clause.direction)))
-
-
-def _suited(motion: str, direction: str | None, noun: str, thesaurus: Thesaurus) -> str:
-    """The motion in the words that captions have for such a thing: cars do not run, and dogs do not drive.
-
-    For words that captions do not use of a thing the text grounding finds it half as surely (docs/log.md).
-    """
-    level = direction not in ("up", "down", None)
-    suited = motion
-    if motion in TRAVELS and thesaurus.is_in("floater", noun):
-        suited = FLOATS
-    elif motion in TRAVELS and thesaurus.is_in("thing", noun):
-        suited = MOVES
-    elif thesaurus.is_in("vehicle", noun):
-        suited = DRIVES if motion in ON_FOOT or (motion in GENERAL and level) else motion
-    elif motion in (DRIVES, REVERSES):
-        suited = GOES
-    if suited in GENERAL and level and thesaurus.is_in("walker", noun):
-        suited = WALKS
-    return suited if set(suited.split()) <= thesaurus.vocabulary else motion

@@ -4,7 +4,7 @@ import difflib
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -20,6 +20,12 @@ THING, KIND, MOTION, DIRECTION, COLOUR, PLACE = (
     "places",
 )
 POSITION, OTHER = "positions", "others"
+STILL, ALL_STILL = "stays still", "nothing moves"
+MOVES, GOES, FLOATS, WALKS, DRIVES, REVERSES = "moves", "goes", "floats", "walks", "drives", "reverses"
+GENERAL = (MOVES, GOES)
+"""Motions that say little: "comes running" runs."""
+ON_FOOT = (WALKS, "runs")
+TRAVELS = (*GENERAL, *ON_FOOT, DRIVES, REVERSES, "flies", "rolls")
 LEAST_ALIKE = 0.8
 """Of a misspelt word and the right one: one letter in five is wrong."""
 LEAST_ENGLISH = 0.25
@@ -44,9 +50,44 @@ class Sense:
     many: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Clause:
+    """What a prompt says of one thing.
+
+    Attributes:
+        nouns: what it is, in the words of captions; several where only a kind is said; none if unknown.
+        motion: as captions say it.
+        where: among several of its kind: "left", "big" and the like.
+        many: whether more than one such thing is meant.
+        unknown: words that say what it is and are not known.
+        called: what the prompt calls it.
+        apart: whether a clause of its own says which is meant, which no caption has: "that sits there".
+    """
+
+    nouns: tuple[str, ...] = ()
+    colour: str | None = None
+    motion: str = MOVES
+    direction: str | None = None
+    place: str | None = None
+    where: tuple[str, ...] = ()
+    many: bool = False
+    unknown: tuple[str, ...] = ()
+    called: str | None = None
+    apart: bool = False
+
+
 def words_of(prompt: str) -> list[str]:
     """The words of a prompt, in lower case; "hot-air" is two of them."""
     return re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?", prompt.lower().replace("’", "'"))
+
+
+def turned(prompt: str) -> str:
+    """A prompt in lower case, with turns of phrase in plain words: "runs right up to us" runs to us."""
+    prompt = prompt.lower().replace("’", "'")
+    for plain, patterns in read_sections()["turns"].items():
+        for pattern in patterns:
+            prompt = re.sub(rf"\b(?:{pattern})\b", plain, prompt)
+    return prompt
 
 
 class Thesaurus:
@@ -104,8 +145,41 @@ class Thesaurus:
     def is_foreign(self, prompt: str) -> bool:
         """Whether a prompt is in another language: of several words, or of other letters, few are known."""
         words = words_of(prompt)
-        known = sum(word in self._known for word in words)
+        known = sum(word in self._known and word not in self._sections["words"]["foreign"] for word in words)
         return (len(words) > 1 or not prompt.isascii()) and known < LEAST_ENGLISH * len(words)
+
+    def suited(self, motion: str, direction: str | None, noun: str) -> str:
+        """The motion in the words that captions have for such a thing: cars do not run.
+
+        For other words the text grounding finds the thing half as surely (docs/log.md).
+        """
+        level = direction not in ("up", "down", None)
+        suited = motion
+        if motion in TRAVELS and self.is_in("floater", noun):
+            suited = FLOATS
+        elif motion in TRAVELS and self.is_in("thing", noun):
+            suited = MOVES
+        elif self.is_in("vehicle", noun):
+            suited = DRIVES if motion in ON_FOOT or (motion in GENERAL and level) else motion
+        elif motion in (DRIVES, REVERSES):
+            suited = GOES
+        if suited in GENERAL and level and self.is_in("walker", noun):
+            suited = WALKS
+        return suited if set(suited.split()) <= self.vocabulary else motion
+
+    def is_verb(self, word: str) -> bool:
+        """Whether a word can be a motion."""
+        return any(sense.role == MOTION for sense in self.senses([word]))
+
+    def tokens(self, prompt: str) -> list[str]:
+        """The words of a prompt and what ends its clauses, spelt; a possessive "'s" stands for itself."""
+        words: list[str] = []
+        for token in re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?|[,.;:!?]", prompt):
+            owner = token.removesuffix("'s")
+            # "The goat's head", but not "Rubik's cube".
+            known = owner != token and (self.senses([owner]) or owner in self._sections["words"]["pronouns"])
+            words += [*self.spelt(owner).split(), "'s"] if known else self.spelt(token).split()
+        return words
 
     def spelt(self, word: str) -> str:
         """A word in the spelling of this thesaurus; misspelt ones are corrected where one word is nearest."""
@@ -136,6 +210,36 @@ class Thesaurus:
             if len(word) >= SHORTEST:
                 found[word[0]].append(word)
         return found
+
+
+def write(clauses: Sequence[Clause], thesaurus: Thesaurus) -> str:
+    """The clauses in one sentence of the captions' grammar, each with the first of its nouns.
+
+    Raises:
+        ValueError: a clause has no noun.
+    """
+    if not clauses:
+        return ALL_STILL
+    place = next((clause.place for clause in clauses if clause.place), None)
+    sentence = " and ".join(_sentence(clause, thesaurus) for clause in clauses)
+    return f"{sentence} {place}" if place else sentence
+
+
+def with_noun(clause: Clause, noun: str) -> Clause:
+    """The clause about a thing of this name."""
+    return replace(clause, nouns=(noun,))
+
+
+def _sentence(clause: Clause, thesaurus: Thesaurus) -> str:
+    if not clause.nouns:
+        raise ValueError("a clause of an unknown thing has no sentence; choose a noun first")
+    noun, motion = clause.nouns[0], clause.motion
+    motion = thesaurus.suited(motion, clause.direction, noun)
+    if clause.colour and thesaurus.is_in("person", noun):
+        noun = f"{noun} in {clause.colour}"
+    elif clause.colour:
+        noun = f"{clause.colour} {noun}"
+    return " ".join(filter(None, ("the", noun, motion, clause.direction)))
 
 
 def _similarity(one: str, other: str) -> float:

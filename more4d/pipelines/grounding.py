@@ -24,7 +24,7 @@ from numpy import ndarray
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
-from more4d.language.clauses import Clause
+from more4d.language.thesaurus import Clause
 from more4d.networks.interface import STraGConditions
 from more4d.networks.strag import UNDECIDED, moving_probability
 from more4d.pipelines.components import Components
@@ -91,7 +91,7 @@ def _look(
     preset, place = components.preset, understood.open
     if place is None:
         if understood.text != understood.prompt:
-            _log.warning("understood: '%s'", understood.text)
+            _log.warning("understood: %s", understood.explained)
         return Meant(prompt=understood.text, clauses=understood.clauses)
     # A noun is missing: that of a kind is found by its motion, that of an unknown thing by its place.
     clause, thing = understood.clauses[place], None

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from more4d.language.clauses import STILL, Clause, is_of_captions, read, with_noun, write
-from more4d.language.thesaurus import Thesaurus, words_of
+from more4d.language.clauses import is_of_captions, read
+from more4d.language.inflection import plural
+from more4d.language.thesaurus import STILL, Clause, Thesaurus, with_noun, words_of, write
 from more4d.pipelines.preset import Preset
 
 SOMETHING = "what stands out"
@@ -65,6 +66,14 @@ class Understood:
         shown = [with_noun(each, _name(each.nouns)) for each in self.clauses]
         return write(shown, self.thesaurus).replace(f"the {SOMETHING}", SOMETHING)
 
+    @property
+    def explained(self) -> str:
+        """`said` in quotes, and which words of the prompt its nouns stand for."""
+        pairs = [(each.called or SOMETHING, noun) for each in self.clauses for noun in each.nouns]
+        renamed = [f"'{called}' as '{noun}'" for called, noun in pairs if called not in (noun, plural(noun))]
+        nearest = f" ({', '.join(renamed)}, the nearest that the weights know)" if renamed else ""
+        return f"'{self.said}'{nearest}"
+
     def with_noun(self, place: int, noun: str) -> "Understood":
         """The same with a noun for one of the clauses."""
         clauses = list(self.clauses)
@@ -83,7 +92,8 @@ def understand(prompt: str, preset: Preset) -> Understood:
     if not preset.objects:
         return Understood(prompt=prompt)
     thesaurus = _thesaurus(preset.vocabulary, tuple(preset.objects))
-    clauses = read(prompt, thesaurus)
+    # Of another language "die" is no die: what stands out moves.
+    clauses = [Clause()] if thesaurus.is_foreign(prompt) else read(prompt, thesaurus)
     if not words_of(prompt):
         clauses = [Clause()]  # a mask alone: something in it moves
     # An unknown thing beside known ones cannot be located in the photo: it is left out. But where those stay
@@ -92,7 +102,7 @@ def understand(prompt: str, preset: Preset) -> Understood:
     alone = moved[:1] if not moving(known) else []
     clauses = [clause for clause in clauses if clause.nouns or clause in alone] or clauses[:1]
     # "The left dog" has words of captions only, but no caption has "left" there.
-    complete = all(len(clause.nouns) == 1 and not clause.where for clause in clauses)
+    complete = all(len(each.nouns) == 1 and not (each.where or each.apart) for each in clauses)
     unchanged = complete and is_of_captions(prompt, thesaurus)
     return Understood(prompt=prompt, thesaurus=thesaurus, clauses=tuple(clauses), unchanged=unchanged)
 

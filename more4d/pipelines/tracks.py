@@ -18,7 +18,7 @@ from more4d.geometry.camera import Camera, DepthMap, working_size
 from more4d.geometry.poses import named_camera_path
 from more4d.geometry.rigid_motion import scale_motion
 from more4d.geometry.tracks import UpsampledTracks, positions_from_motion, resample_frames
-from more4d.language.clauses import Clause
+from more4d.language.thesaurus import Clause
 from more4d.networks.interface import PIXEL_STRIDE, latent_frames
 from more4d.pipelines.component_files import check_reach
 from more4d.pipelines.components import ENCODERS, Components

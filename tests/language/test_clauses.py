@@ -2,8 +2,8 @@
 
 import pytest
 
-from more4d.language.clauses import STILL, is_of_captions, read, with_noun, write
-from more4d.language.thesaurus import Thesaurus
+from more4d.language.clauses import is_of_captions, read
+from more4d.language.thesaurus import STILL, Thesaurus, with_noun, write
 from more4d.pipelines.preset import find_preset
 from more4d.scenes.scene_sampling import sample_scene
 
