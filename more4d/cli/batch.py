@@ -104,8 +104,8 @@ class BatchProgress(ProgressBar):
             if done == 0 or stage not in seen:
                 seen.setdefault(stage, time.monotonic())
                 self.describe(f"{label}: {stage}")
-            self.move_to(self._stages_before + len(seen) - 1 + done / max(total, 1))
-            if done == total:
+            self.move_to(self._stages_before + len(seen) - 1 + (done / total if total else 1))
+            if done == total > 0:  # else it was there already
                 self.line(f"{label}: {stage} ({time.monotonic() - seen[stage]:.1f} s)")
 
         yield report
@@ -211,6 +211,8 @@ def make_item(pipe: More4DPipeline, job: Job, output: Path, progress: BatchProgr
     with progress.item(label, len(stage_names(job, fill=pipe.preset.fill))) as report:
         try:
             result = run_job(pipe, job, output / job.name, progress=report)
+            if not result.stages_run:
+                progress.line(f"{label}: there already")
         except WeightsError:
             raise
         except DistributedError as error:
@@ -258,7 +260,8 @@ def summarise(record: RunRecord, outcomes: list[Outcome], *, started: float, mem
         record.save()
     for outcome in good:
         page = f"; {outcome.result.folder}/{PAGE}" if PAGE in outcome.result.files else ""
-        say(f"{outcome.job.name}: {outcome.result.folder}/sheet.png{page}")
+        still = "; nothing moves in it" if outcome.result.still else ""
+        say(f"{outcome.job.name}: {outcome.result.folder}/sheet.png{page}{still}")
     if indexed:
         say(f"{record.folder / INDEX}: the sheets, with links to the pages")
     seconds = time.monotonic() - started

@@ -1,13 +1,12 @@
 """`more4d infer`: photos and prompts to 4-D scenes and videos. The job of `bash infer.sh`."""
 
 import argparse
-import logging
 import os
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from more4d.cli.main import RESUMABLE, say
+from more4d.cli.main import RESUMABLE, quieten, say
 from more4d.cli.options import (
     add_device_option,
     add_sampling_options,
@@ -96,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
     if options.ray is not None:
         check_installed("ray", extra="ray")
     if options.quiet:
-        logging.getLogger("more4d").setLevel(logging.ERROR)
+        quieten()
 
     from more4d.cli.batch import PipelineSettings, run_batch, run_shared_batch
     from more4d.pipeline import More4DPipeline
