@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,7 @@ def run(options: argparse.Namespace) -> int:
 
         say(*describe_camera_paths().split("\n"))
         return 0
+    started = time.monotonic()  # loading torch is part of it
     from more4d.pipelines.cameras import FilmSize
     from more4d.pipelines.preset import check_present
     from more4d.runs.job import EXPORT_PACKAGES, camera_folders, own_folders
@@ -107,7 +109,7 @@ def run(options: argparse.Namespace) -> int:
     jobs = own_folders(jobs, options.output)
     for job in jobs:
         job.control.check_weights(preset.name, reach=preset.components.motion_reach is not None)
-    show = not options.quiet
+    how = {"show": not options.quiet, "started": started}
     given = {"strag": options.strag_lora, "vism": options.vism_lora}
     settings = PipelineSettings(
         preset=preset,
@@ -125,7 +127,7 @@ def run(options: argparse.Namespace) -> int:
         return run_ray_batch(options, jobs, settings)
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched == 1 and not options.context_parallel:
-        return run_batch(More4DPipeline(settings.open()), jobs, options.output, show=show)
+        return run_batch(More4DPipeline(settings.open()), jobs, options.output, **how)
     from more4d.distributed import Processes, run_context_parallel
 
     processes = Processes.launched()
@@ -136,10 +138,10 @@ def run(options: argparse.Namespace) -> int:
             processes,
             device,
             partial(settings.open, device, shared=True),
-            lambda components: run_batch(More4DPipeline(components), jobs, options.output, show=show),
+            lambda components: run_batch(More4DPipeline(components), jobs, options.output, **how),
         )
     pipe = More4DPipeline(settings.open(device))
-    return run_shared_batch(pipe, jobs, options.output, processes, show=show)
+    return run_shared_batch(pipe, jobs, options.output, processes, **how)
 
 
 def _add_output(group: Any) -> None:

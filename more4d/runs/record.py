@@ -25,7 +25,12 @@ LOCK = ".more4d.lock"
 FORMAT = "more4d-run"
 VERSION = 1
 # A file is null until it is written. Other versions may say more.
-DOCUMENT = {"format": str, "version": int, "stages": {str: {"files": {str: (None, dict)}, "state?": str}}}
+DOCUMENT = {
+    "format": str,
+    "version": int,
+    "items?": [{"name": str}],
+    "stages": {str: {"files": {str: (None, dict)}, "state?": str}},
+}
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +44,7 @@ class RunRecord:
 
     Attributes:
         about: what is run now.
-        said: lines of this run for `notes`.
+        said: lines of it for `notes`.
         base: fingerprint of what all stages from now on are made from, for `remove_outdated`.
     """
 
@@ -67,17 +72,7 @@ class RunRecord:
             InputError: the folder holds a `run.json` that is not ours.
         """
         document = _read(folder / NAME)
-        own = (
-            "format",
-            "version",
-            "written",
-            "state",
-            "failure",
-            "notes",
-            "peak_memory_mib",
-            "asked",
-            "stages",
-        )
+        own = "format version written state failure notes peak_memory_mib asked stages".split()
         about = {key: value for key, value in document.items() if key not in own}
         record = cls(folder, about or {"kind": "added"})
         record._asked = [name for name in document.get("asked", []) if name in record._stages]
@@ -99,7 +94,7 @@ class RunRecord:
     @property
     def notes(self) -> list[str]:
         """What was warned of while the stages of this run were made, also if that was earlier; and `said`."""
-        made = (self._stages[name].get("notes", ()) for name in self._asked)
+        made = (self._stages.get(name, {}).get("notes", ()) for name in self._asked)
         return list(dict.fromkeys(chain(*made, self.said)))
 
     def stage(
@@ -136,9 +131,8 @@ class RunRecord:
             for note in self._stages[name].get("notes", ()):
                 _log.warning("%s", note)
             return stage["fingerprint"], False
-        ours = {file for stage in self._stages.values() for file in stage["files"]}
         for output in outputs:
-            if output not in ours and (self.folder / output).exists():
+            if output not in self and (self.folder / output).exists():
                 raise InputError(
                     f"{self.folder / output} is in the way and is not of an earlier run; choose another"
                     " output folder or move it"
@@ -163,6 +157,10 @@ class RunRecord:
             self._remove(file)
         self.save()
         return stage["fingerprint"], True
+
+    def __contains__(self, file: str) -> bool:
+        """Whether a stage of this run or an earlier one writes a file of this name."""
+        return any(file in stage["files"] for stage in self._stages.values())
 
     def result(self, name: str) -> Any:
         """What the `make` of a finished stage returned, in this run or an earlier one."""
@@ -205,10 +203,9 @@ class RunRecord:
     def _note_outdated(self) -> None:
         """Say which files that this run did not ask for show what is another now."""
         old = {}
-        for name, stage in self._stages.items():
-            sources, file = stage.get("sources"), next(iter(stage["files"]), "")
-            there = sources and name not in self._asked and (self.folder / file).exists()
-            if there and self.states(sources) != sources:
+        for name in self._stages.keys() - self._asked:
+            file, sources = next(iter(self._stages[name]["files"]), ""), self._stages[name].get("sources", {})
+            if (self.folder / file).exists() and self.states(sources) != sources:
                 old[file] = f"--{name}"
         if old:
             files, options = ", ".join(sorted(old)), " ".join(sorted(old.values()))
