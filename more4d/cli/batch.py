@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from more4d.cli.main import DONE, FAILED, ProgressBar, report_error, say
 from more4d.cli.options import open_device
@@ -104,8 +104,8 @@ class BatchProgress(ProgressBar):
             if done == 0 or stage not in seen:
                 seen.setdefault(stage, time.monotonic())
                 self.describe(f"{label}: {stage}")
-            self.move_to(self._stages_before + len(seen) - 1 + done / max(total, 1))
-            if done == total:
+            self.move_to(self._stages_before + len(seen) - 1 + (done / total if total else 1))
+            if done == total > 0:  # else it was there already
                 self.line(f"{label}: {stage} ({time.monotonic() - seen[stage]:.1f} s)")
 
         yield report
@@ -113,16 +113,24 @@ class BatchProgress(ProgressBar):
         self.move_to(self._stages_before)
 
 
-def run_batch(pipe: More4DPipeline, jobs: list[Job], output: Path, *, show: bool) -> int:
+def batch_record(output: Path, **about: Any) -> RunRecord:
+    """The record of a folder of items; until it has those of this run, it lists those of earlier ones."""
+    earlier = RunRecord.reopened(output).about.get("items", [])
+    return RunRecord(output, {"kind": "batch", **about, "items": earlier})
+
+
+def run_batch(pipe: More4DPipeline, jobs: list[Job], output: Path, *, show: bool, started: float) -> int:
     """Make every item into a folder of its own in `output`; returns the exit code.
+
+    Args:
+        started: when the command was, by `time.monotonic`.
 
     Raises:
         WeightsError: a network cannot be loaded.
         InputError: the folder cannot be written to, or another run is writing into it.
     """
-    started = time.monotonic()
     with locked(output):
-        record = RunRecord(output, {"kind": "batch"})
+        record = batch_record(output)
         progress = BatchProgress(sum(len(stage_names(job, fill=pipe.preset.fill)) for job in jobs), show=show)
         outcomes = []
         try:
@@ -136,7 +144,7 @@ def run_batch(pipe: More4DPipeline, jobs: list[Job], output: Path, *, show: bool
 
 
 def run_shared_batch(
-    pipe: More4DPipeline, jobs: list[Job], output: Path, processes: "Processes", *, show: bool
+    pipe: More4DPipeline, jobs: list[Job], output: Path, processes: "Processes", *, show: bool, started: float
 ) -> int:
     """As `run_batch`, called by all processes of a launcher: each makes a part of the list.
 
@@ -144,7 +152,6 @@ def run_shared_batch(
         InputError: the folder cannot be written to, or another run is writing into it.
         DistributedError: the processes cannot reach each other, or one of them is gone.
     """
-    started = time.monotonic()
     progress = BatchProgress(0, show=show, lines=True)
 
     def make(index: int, job: Job) -> tuple[Outcome, int]:
@@ -158,7 +165,7 @@ def run_shared_batch(
         if processes.is_first:
             try:
                 held.enter_context(locked(output))
-                record = RunRecord(output, {"kind": "batch", "processes": processes.count})
+                record = batch_record(output, processes=processes.count)
             except InputError:
                 processes.all_ready(False)
                 raise
@@ -211,6 +218,8 @@ def make_item(pipe: More4DPipeline, job: Job, output: Path, progress: BatchProgr
     with progress.item(label, len(stage_names(job, fill=pipe.preset.fill))) as report:
         try:
             result = run_job(pipe, job, output / job.name, progress=report)
+            if not result.stages_run:
+                progress.line(f"{label}: there already")
         except WeightsError:
             raise
         except DistributedError as error:
@@ -232,6 +241,9 @@ def summarise(record: RunRecord, outcomes: list[Outcome], *, started: float, mem
         started: by `time.monotonic`.
         memory_mib: peak memory of one process.
     """
+    mine = {outcome.job.name for outcome in outcomes}
+    earlier = [each for each in record.about.get("items", ()) if each["name"] not in mine]
+    earlier = [each for each in earlier if (record.folder / each["name"] / "sheet.png").is_file()]
     record.about["items"] = [
         {
             "name": outcome.job.name,
@@ -240,16 +252,19 @@ def summarise(record: RunRecord, outcomes: list[Outcome], *, started: float, mem
             "failure": outcome.failure,
             "seconds": round(outcome.seconds, 2),
             "stages_run": outcome.result and outcome.result.stages_run,
+            "title": _title(outcome.job),
+            "links": _links(outcome),
         }
         for outcome in outcomes
-    ]
+    ] + earlier
     good = [outcome for outcome in outcomes if outcome.result is not None]
     failures = [f"{outcome.job.name}: {outcome.failure}" for outcome in outcomes if outcome.failure]
     sheet, indexed = None, False
     try:
         if len(good) > 1:
             sheet = _sheet(record, good)
-            indexed = _index(record, good)
+        if len(good) > 1 or INDEX in record:
+            indexed = _index(record)
     except InputError as error:  # a foreign file: the items are made all the same
         failures.append(str(error))
     if failures:
@@ -258,11 +273,14 @@ def summarise(record: RunRecord, outcomes: list[Outcome], *, started: float, mem
         record.save()
     for outcome in good:
         page = f"; {outcome.result.folder}/{PAGE}" if PAGE in outcome.result.files else ""
-        say(f"{outcome.job.name}: {outcome.result.folder}/sheet.png{page}")
+        still = "; nothing moves in it" if outcome.result.still else ""
+        say(f"{outcome.job.name}: {outcome.result.folder}/sheet.png{page}{still}")
     if indexed:
         say(f"{record.folder / INDEX}: the sheets, with links to the pages")
     seconds = time.monotonic() - started
     shown = f" (the first {SHEET_ITEMS} of {len(good)})" if sheet and len(good) > SHEET_ITEMS else ""
+    if sheet and earlier:
+        shown += f"; without the {len(earlier)} of earlier runs into this folder, which run.json lists"
     say(
         f"{len(good)} of {len(outcomes)} items in {seconds:.0f} s, at most {memory_mib} MiB of memory: "
         f"{sheet or record.folder}{shown}"
@@ -276,25 +294,34 @@ def _sheet(record: RunRecord, good: list[Outcome]) -> Path:
     path = record.folder / "sheet.png"
     shown = []
     for job, result in ((outcome.job, outcome.result) for outcome in good[:SHEET_ITEMS]):
-        label = f"{job.name}: {job.prompt}" if job.prompt else job.name
-        shown.append((label, result.folder, list(result.cameras)))
+        shown.append((_title(job), result.folder, list(result.cameras)))
     inputs = [outcome.result.fingerprint for outcome in good]
     codec = good[0].job.video_codec  # of the whole run
     record.stage("sheet", inputs, ["sheet.png"], lambda: save_batch_sheet(path, shown, codec))
     return path
 
 
-def _index(record: RunRecord, good: list[Outcome]) -> bool:
-    """Whether there are pages, and so an index of them."""
-    path, inputs = record.folder / INDEX, [outcome.result.fingerprint for outcome in good]
-    rows, film = [], view_name(good[0].job.video_codec)
-    for job, result in ((outcome.job, outcome.result) for outcome in good):
-        if PAGE in result.files:
-            files = [PAGE, *(f"{name}/{film}" for name in result.cameras)]
-            rows.append((f"{job.name}: {job.prompt}", job.name, files))
-    if rows or path.is_file():  # one of an earlier run is removed
+def _title(job: Job) -> str:
+    return f"{job.name}: {job.prompt}" if job.prompt else job.name
+
+
+def _links(outcome: Outcome) -> list[str]:
+    """The page of an item, if it has one, and its films."""
+    result, film = outcome.result, view_name(outcome.job.video_codec)
+    if result is None or not (result.folder / PAGE).is_file():
+        return []
+    return [PAGE, *(f"{name}/{film}" for name in result.cameras)]
+
+
+def _index(record: RunRecord) -> bool:
+    """Whether there are pages of all items in the folder, and so an index of them."""
+    path, rows = record.folder / INDEX, []
+    for item in record.about["items"]:
+        if item.get("links") and (record.folder / item["name"] / PAGE).is_file():
+            rows.append((item["title"], item["name"], item["links"]))
+    if rows or path.is_file():  # one of pages that are gone is removed
         outputs = [INDEX] if rows else []
-        record.stage("index", [inputs, rows], outputs, lambda: rows and save_index(path, rows))
+        record.stage("index", rows, outputs, lambda: rows and save_index(path, rows))
     return bool(rows)
 
 

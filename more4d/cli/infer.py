@@ -1,13 +1,13 @@
 """`more4d infer`: photos and prompts to 4-D scenes and videos. The job of `bash infer.sh`."""
 
 import argparse
-import logging
 import os
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from more4d.cli.main import RESUMABLE, say
+from more4d.cli.main import RESUMABLE, quieten, say
 from more4d.cli.options import (
     add_device_option,
     add_sampling_options,
@@ -74,6 +74,7 @@ def run(options: argparse.Namespace) -> int:
 
         say(*describe_camera_paths().split("\n"))
         return 0
+    started = time.monotonic()  # loading torch is part of it
     from more4d.pipelines.cameras import FilmSize
     from more4d.pipelines.preset import check_present
     from more4d.runs.job import EXPORT_PACKAGES, camera_folders, own_folders
@@ -96,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
     if options.ray is not None:
         check_installed("ray", extra="ray")
     if options.quiet:
-        logging.getLogger("more4d").setLevel(logging.ERROR)
+        quieten()
 
     from more4d.cli.batch import PipelineSettings, run_batch, run_shared_batch
     from more4d.pipeline import More4DPipeline
@@ -108,7 +109,7 @@ def run(options: argparse.Namespace) -> int:
     jobs = own_folders(jobs, options.output)
     for job in jobs:
         job.control.check_weights(preset.name, reach=preset.components.motion_reach is not None)
-    show = not options.quiet
+    how = {"show": not options.quiet, "started": started}
     given = {"strag": options.strag_lora, "vism": options.vism_lora}
     settings = PipelineSettings(
         preset=preset,
@@ -126,7 +127,7 @@ def run(options: argparse.Namespace) -> int:
         return run_ray_batch(options, jobs, settings)
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched == 1 and not options.context_parallel:
-        return run_batch(More4DPipeline(settings.open()), jobs, options.output, show=show)
+        return run_batch(More4DPipeline(settings.open()), jobs, options.output, **how)
     from more4d.distributed import Processes, run_context_parallel
 
     processes = Processes.launched()
@@ -137,10 +138,10 @@ def run(options: argparse.Namespace) -> int:
             processes,
             device,
             partial(settings.open, device, shared=True),
-            lambda components: run_batch(More4DPipeline(components), jobs, options.output, show=show),
+            lambda components: run_batch(More4DPipeline(components), jobs, options.output, **how),
         )
     pipe = More4DPipeline(settings.open(device))
-    return run_shared_batch(pipe, jobs, options.output, processes, show=show)
+    return run_shared_batch(pipe, jobs, options.output, processes, **how)
 
 
 def _add_output(group: Any) -> None:

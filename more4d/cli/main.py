@@ -249,6 +249,12 @@ class NoteHandler(logging.Handler):
         print_note(line)
 
 
+def quieten() -> None:
+    """Print no warnings; records keep them."""
+    for handler in logging.getLogger("more4d").handlers:
+        handler.setLevel(logging.ERROR)
+
+
 @contextmanager
 def _log_to_stderr() -> Iterator[None]:
     log, handler = logging.getLogger("more4d"), NoteHandler()

@@ -16,6 +16,7 @@ from more4d.cli.batch import (
     BatchProgress,
     Outcome,
     PipelineSettings,
+    batch_record,
     make_item,
     reason_of,
     recorded,
@@ -28,7 +29,7 @@ from more4d.foundation.errors import More4DError
 from more4d.foundation.optional import require
 from more4d.pipeline import More4DPipeline
 from more4d.runs.job import Job
-from more4d.runs.record import RunRecord, locked, peak_memory_mib
+from more4d.runs.record import locked, peak_memory_mib
 
 LOCAL = "local"
 """The address that stands for a Ray of this machine alone."""
@@ -61,7 +62,7 @@ def run_ray_batch(options: argparse.Namespace, jobs: Sequence[Job], settings: Pi
     }
     settings = replace(settings, folder=settings.folder.absolute(), loras=loras)
     with locked(options.output):
-        record = RunRecord(options.output, {"kind": "batch", "ray": options.ray})
+        record = batch_record(options.output, ray=options.ray)
         connected = ray.is_initialized()
         if not connected:
             address = None if options.ray == LOCAL else options.ray

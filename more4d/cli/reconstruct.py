@@ -1,12 +1,11 @@
 """`more4d reconstruct`: one scene of moving Gaussians of an item's tracks and films."""
 
 import argparse
-import logging
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from more4d.cli.main import RESUMABLE, ProgressBar, say
+from more4d.cli.main import RESUMABLE, ProgressBar, quieten, say
 from more4d.cli.options import (
     add_device_option,
     add_weights_options,
@@ -124,7 +123,7 @@ def run(options: argparse.Namespace) -> int:
     settings = settings_of(options)
     pipe = More4DPipeline(Components.open(preset, folder, open_device(options.device), asked=options.preset))
     if options.quiet:
-        logging.getLogger("more4d").setLevel(logging.ERROR)
+        quieten()
     bar, picture = StageProgress(1, show=not options.quiet), options.item / "gaussians.png"
     if not options.quiet:
         say(f"{picture} will show how far it is, drawn anew every 100 steps", stream=sys.stderr)

@@ -177,6 +177,8 @@ def choose_cameras(
         liked: log-probabilities of names of paths (`camera_taste`), to be added to the scores.
     """
     count = sum(each.choose for each in cameras.values() if isinstance(each, CameraSpec))
+    # one frame shows no path: all would be the same film
+    usable = candidates() if tracks.frames > 1 else [CameraSpec.parse(STILL[0])]
     taken = [each.path_name for each in cameras.values() if isinstance(each, CameraSpec) and not each.choose]
     choice = Choice(chosen=(), ranked=())
     found: dict[str, CameraSpec | CameraPath] = {}
@@ -185,14 +187,14 @@ def choose_cameras(
             found[name] = camera
             continue
         # measured as they are filmed: a path in reverse sees other things
-        specs = [spec.with_options(camera.options) for spec in candidates()]
+        specs = [spec.with_options(camera.options) for spec in usable]
         measured = _with_liking(measure_candidates(tracks, specs, sample), liked)
         # several choosers share one set, so that they complement each other too
         more = choose(measured, camera.choose, taken=taken, before=choice.chosen)
         choice = Choice(chosen=choice.chosen + more.chosen, ranked=choice.ranked + more.ranked)
         taken += [each.spec.path_name for each in more.chosen]
         found |= {each.spec.name: each.spec for each in more.chosen}
-    _report(choice, count)
+    _report(choice, min(count, len(usable)))
     # nothing was asked for by name, and nothing may be filmed otherwise
     if not found:
         found = {STILL[0]: CameraSpec.parse(STILL[0])}
@@ -237,12 +239,12 @@ def save_candidates(target: Path, tracks: Tracks, choice: Choice) -> None:
     best = [each for each in choice.ranked if each not in choice.chosen and not each.refused]
     # a row per path, its frames side by side
     rows, labels = [], []
-    for candidate in (*choice.chosen, *best[:NEXT_BEST]):
+    for candidate in [*choice.chosen, *best[:NEXT_BEST]] or choice.ranked[:NEXT_BEST]:
         # without marks, in the photo's colours
         film = scene.draw(candidate.path)
         red = torch.where(film.hole_mask[..., None], torch.tensor(HOLES), film.colour)
         rows.append(list(red))
-        how = "chosen" if candidate in choice.chosen else "next"
+        how = "chosen" if candidate in choice.chosen else "refused" if candidate.refused else "next"
         labels.append(f"{how}: {candidate.spec}, score {candidate.score:.2f}")
     captions = [[f"frame {moment}" for moment in scene.moments]] * len(rows)
     save_sheet(target, rows, captions=captions, row_labels=labels, title="cameras", tile_height=TILE)

@@ -3,6 +3,7 @@
 image, depth, prompt ──encoders──> conditions ──4D-STraG──> latents ──codec──> normalised motion ──> metres
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -49,6 +50,11 @@ from more4d.raster.render import surface_patches, visible_points
 
 FRAMES_AT_ONCE = 8  # bounds memory (patches take twice that of tracks); does not change results
 LATENT_CHANNELS = 16  # of every Wan VAE
+STILL_PX = 0.5
+"""Of the networks' grid: what goes less far never leaves its pixel. Generated motion is 0 or more than 1."""
+NOTHING_MOVES = "nothing moves in these tracks"
+
+_log = logging.getLogger(__name__)
 
 
 def image_to_tracks(
@@ -104,6 +110,8 @@ def image_to_tracks(
         asked = {"control": control, "drawn": drawn, "thing": meant.thing, "seed": seed, "progress": progress}
         motion = generate_motion(components, small, meant.prompt, meant.clauses, photo=image, **asked)
         motion = rearrange(motion, "xyz t h w -> t h w xyz")
+    if frames > 1 and not understood.still:
+        _warn_if_still(motion, control, reach=components.has("motion_reach"))
     if preset.whole_objects or objects is not None or outline is not None:
         picks = None if depth.estimated else joint_bilateral_source(small, large)
         guide = (image, depth.depth_m, objects, outline)
@@ -127,6 +135,22 @@ def image_to_tracks(
         caption=prompt,
         scene_depth_m=scene_depth_m,
         objects=cells,
+    )
+
+
+def _warn_if_still(
+    motion: Float[Tensor, "frames height width 3"], control: MotionControl, *, reach: bool
+) -> None:
+    """Before hours are spent on films of it; `reach`: whether motion reach can be asked for."""
+    # an amount below 1 is asked for; a unit of normalised motion is a picture's width
+    largest_px = float(motion.norm(dim=-1).max()) * motion.shape[2] * max(1, control.amount)
+    if control.amount == 0 or largest_px >= STILL_PX:
+        return
+    way = "--motion-reach 0.9, " if reach and control.reach is None else ""
+    _log.warning(
+        "%s; if something should, try %sanother --seed, or draw it with --move 'x,y > x,y'",
+        NOTHING_MOVES,
+        way,
     )
 
 

@@ -14,10 +14,9 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from more4d.files.atomic import file_fingerprint, remove_temporary_files
+from more4d.files.atomic import file_fingerprint, fingerprint, remove_temporary_files
 from more4d.files.depth_and_cameras import load_camera, load_depth
 from more4d.files.depth_units import METRIC
-from more4d.files.export import TRACK_EXPORTS
 from more4d.files.fills import load_background, load_fill, save_background
 from more4d.files.scene_folder import (
     BACKGROUND,
@@ -53,10 +52,11 @@ from more4d.pipelines.cameras import CameraSpec
 from more4d.pipelines.depth import depth_map_from_file, film_size
 from more4d.pipelines.preset import TEXTURE
 from more4d.pipelines.sampling import Progress, no_progress
+from more4d.pipelines.tracks import NOTHING_MOVES
 from more4d.pipelines.views import Film, completed_frames, frames_with_alpha
 from more4d.raster.registry import AUTO
 from more4d.runs.camera_stage import choose_for_item
-from more4d.runs.exports import export_folder, files_of
+from more4d.runs.exports import add_exports
 from more4d.runs.job import Job, about_run, camera_folders, check_files, control_inputs
 from more4d.runs.photos import read_job_photo, read_job_tracks
 from more4d.runs.record import RunRecord, as_inputs
@@ -77,6 +77,7 @@ class Result:
         stages_run: how many stages had something to do.
         fingerprint: a short name for everything the result was made from.
         cameras: names of the folders of its films.
+        still: whether nothing moves, and a note says what to do about it.
     """
 
     folder: Path
@@ -84,6 +85,7 @@ class Result:
     files: tuple[str, ...]
     stages_run: int
     cameras: tuple[str, ...] = ()
+    still: bool = False
 
 
 def run_job(pipe: More4DPipeline, job: Job, folder: Path, *, progress: Progress = no_progress) -> Result:
@@ -157,12 +159,23 @@ class _Item:
         while len(self.films) > 1 and sum(each.nbytes for each in self.films.values()) > MOST_FILM_BYTES:
             del self.films[next(iter(self.films))]
 
-    def stage(self, name: str, inputs: Any, outputs: Iterable[str], make: Callable[[], Any]) -> str:
-        """As `RunRecord.stage`, with progress; returns the fingerprint."""
+    def background(self, paths: dict[str, CameraPath]) -> dict[str, Any]:
+        """What lies behind the scene, completed for films along some paths: fields of a `Background`."""
+        # compiled loops: only where texture is made
+        from more4d.pipelines.background_completion import complete_background
+
+        views = [(path, ~read_mask_video(self.folder / name / COVERAGE)) for name, path in paths.items()]
+        filled = [load_filled_points(self.folder / name / FILLED) for name in paths]
+        return complete_background(self.tracks, views, filled, seed=self.job.seed).values()
+
+    def stage(
+        self, name: str, inputs: Any, outputs: Iterable[str], make: Callable, sources: Iterable[str] = ()
+    ) -> str:
+        """As `RunRecord.stage`, with progress (of no steps if nothing is to do); returns the fingerprint."""
         self.progress(name, 0, 1)
-        fingerprint, was_run = self.record.stage(name, inputs, outputs, make)
+        fingerprint, was_run = self.record.stage(name, inputs, outputs, make, sources)
         self.stages_run += was_run
-        self.progress(name, 1, 1)
+        self.progress(name, int(was_run), int(was_run))
         return fingerprint
 
     def report(self, stage: str) -> Progress:
@@ -189,18 +202,10 @@ def _run_stages(item: _Item) -> Result:
     title = job.prompt or item.tracks.caption or job.name
     if job.gaussians:
         made.append(_reconstruct(item))
-    about = {"title": title, "textured": textured, "gaussians": job.gaussians}
-    about["size"] = film_size(item.tracks.height, item.tracks.width, item.pipe.film_size)
-    for kind in dict.fromkeys(job.exports):
-        item.stage(
-            f"export {kind}",
-            [tracks_id] if kind in TRACK_EXPORTS else [made, title],
-            files_of(kind, frames=item.tracks.frames, cameras=cameras),
-            lambda kind=kind: export_folder(item.folder, kind, list(cameras), **about),
-        )
+    earlier = item.record.earlier_films()
+    add_exports(item, title, earlier)
     if job.animation:
         _animate(item, job.animation, next(iter(views)), next(iter(views.values())))
-    earlier = item.record.earlier_films()
     shown, made = [*cameras, *earlier], [*made, *earlier.values()]
     draw = partial(save_scene_sheet, item.folder, shown, title)
     fingerprint = item.stage("sheet", [made, title, shown], [SHEET], draw)
@@ -211,6 +216,7 @@ def _run_stages(item: _Item) -> Result:
         files=tuple(item.record.files()),
         stages_run=item.stages_run,
         cameras=tuple(cameras),
+        still=any(note.startswith(NOTHING_MOVES) for note in item.record.notes),
     )
 
 
@@ -327,13 +333,8 @@ def _make_background(item: _Item, fills: dict[str, str]) -> str:
     """What lies behind the scene, for all of its cameras; `fills` are these and their fills' fingerprints."""
 
     def make() -> None:
-        # compiled loops: only where texture is made
-        from more4d.pipelines.background_completion import complete_background
-
-        views = [(item.camera_path(name), ~read_mask_video(item.folder / name / COVERAGE)) for name in fills]
-        filled = [load_filled_points(item.folder / name / FILLED) for name in fills]
-        background = complete_background(item.tracks, views, filled, seed=item.job.seed)
-        save_background(item.folder / BACKGROUND, **background.values())
+        background = item.background({name: item.camera_path(name) for name in fills})
+        save_background(item.folder / BACKGROUND, **background)
 
     return item.stage("background", [list(fills.values()), item.job.seed], [BACKGROUND], make)
 
@@ -347,7 +348,7 @@ def _finish_view(item: _Item, name: str, fill_id: str, background_id: str | None
             item.progress(stage, index, item.tracks.frames)
             yield frame
 
-    def make() -> None:
+    def make() -> dict[str, str]:
         film = item.film(name)
         fill = load_fill(folder / FILL, film.small.colour)
         background = None
@@ -357,6 +358,7 @@ def _finish_view(item: _Item, name: str, fill_id: str, background_id: str | None
         frames = (frames_with_alpha if job.alpha else completed_frames)(film, fill, **behind)
         save_view_stage(folder, counted(frames), fps=item.tracks.fps, codec=job.video_codec)
         del item.films[name]
+        return {"shows": fingerprint([fill_id, background_id])}  # however it is coded
 
     # The default codec is no input: films of runs before there was a choice are in it.
     coding = [] if job.video_codec == DEFAULT_CODEC else [[job.video_codec, job.alpha]]
@@ -383,4 +385,5 @@ def _animate(item: _Item, kind: str, camera: str, view_id: str) -> str:
         how = {"size": size, "fps": item.tracks.fps, "codec": item.job.video_codec}
         save_animation_stage(item.folder, camera, kind, **how)
 
-    return item.stage(f"animation {kind}", [view_id], [animation_name(camera, kind)], animate)
+    files = [animation_name(camera, kind)]
+    return item.stage(f"animation {kind}", [view_id], files, animate, [f"view {camera}"])

@@ -54,7 +54,8 @@ WHITE = 255
 MOMENTS = (0.25, 0.5, 0.75, 1.0)
 """Parts of a film that the picture shows."""
 
-Stage = Callable[[str, Any, list[str], Callable[[], None]], Any]
+Stage = Callable[..., Any]
+"""As `RunRecord.stage`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,9 +123,9 @@ def reconstruct_item(
     record = RunRecord.reopened(folder)
     seed = record.seed if seed is None else seed
 
-    def stage(name: str, inputs: Any, outputs: list[str], make: Callable[[], None]) -> None:
+    def stage(name: str, *how: Any) -> None:
         progress(name, 0, 1)
-        record.stage(name, inputs, outputs, make)
+        record.stage(name, *how)
         progress(name, 1, 1)
 
     try:
@@ -182,7 +183,9 @@ def add_stages(
         save_gaussians(folder / GAUSSIANS, scene, metadata={"seed": str(seed)})
         (folder / PART).unlink(missing_ok=True)
 
-    stage("gaussians", inputs, [GAUSSIANS, PICTURE], fit)
+    stage(
+        "gaussians", inputs, [GAUSSIANS, PICTURE], fit, ["tracks", *(f"view {name}" for name in item.cameras)]
+    )
 
 
 def _fit(

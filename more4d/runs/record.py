@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime, timezone
+from itertools import chain
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -24,7 +25,12 @@ LOCK = ".more4d.lock"
 FORMAT = "more4d-run"
 VERSION = 1
 # A file is null until it is written. Other versions may say more.
-DOCUMENT = {"format": str, "version": int, "stages": {str: {"files": {str: (None, dict)}, "state?": str}}}
+DOCUMENT = {
+    "format": str,
+    "version": int,
+    "items?": [{"name": str}],
+    "stages": {str: {"files": {str: (None, dict)}, "state?": str}},
+}
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +44,7 @@ class RunRecord:
 
     Attributes:
         about: what is run now.
+        said: lines of it for `notes`.
         base: fingerprint of what all stages from now on are made from, for `remove_outdated`.
     """
 
@@ -51,6 +58,7 @@ class RunRecord:
         self._stages = _read_stages(folder / NAME)
         self.about = about
         self.base: str | None = None
+        self.said: list[str] = []
         self._asked: list[str] = []
         self._failure: str | None = None
 
@@ -64,17 +72,7 @@ class RunRecord:
             InputError: the folder holds a `run.json` that is not ours.
         """
         document = _read(folder / NAME)
-        own = (
-            "format",
-            "version",
-            "written",
-            "state",
-            "failure",
-            "notes",
-            "peak_memory_mib",
-            "asked",
-            "stages",
-        )
+        own = "format version written state failure notes peak_memory_mib asked stages".split()
         about = {key: value for key, value in document.items() if key not in own}
         record = cls(folder, about or {"kind": "added"})
         record._asked = [name for name in document.get("asked", []) if name in record._stages]
@@ -93,10 +91,21 @@ class RunRecord:
         seed = self.job.get("seed", 0)
         return seed if isinstance(seed, int) else 0
 
+    @property
+    def notes(self) -> list[str]:
+        """What was warned of while the stages of this run were made, also if that was earlier; and `said`."""
+        made = (self._stages.get(name, {}).get("notes", ()) for name in self._asked)
+        return list(dict.fromkeys(chain(*made, self.said)))
+
     def stage(
-        self, name: str, inputs: Any, outputs: Iterable[str], make: Callable[[], Any]
+        self,
+        name: str,
+        inputs: Any,
+        outputs: Iterable[str],
+        make: Callable[[], Any],
+        sources: Iterable[str] = (),
     ) -> tuple[str, bool]:
-        """Run `make`, which writes the files `outputs`, unless that has been done.
+        """Run `make`, which writes the files `outputs`, unless that has been done; then repeat its warnings.
 
         Files that the stage wrote in an earlier run and does not write now, under other names, are removed.
 
@@ -104,6 +113,7 @@ class RunRecord:
             inputs: everything that decides the result, as plain JSON values.
             outputs: relative to the folder.
             make: a dictionary of plain JSON values that it returns is kept (`result`).
+            sources: what the files show, as `states` takes it: once that is another, they are outdated.
 
         Returns:
             The stage's fingerprint, to be part of the inputs of later stages, and whether it was run.
@@ -115,12 +125,14 @@ class RunRecord:
         if name not in self._asked:
             self._asked.append(name)
         stage = {"fingerprint": fingerprint([name, VERSION, inputs]), "state": "started", "base": self.base}
+        shown = {"sources": self.states(sources)} if sources else {}
         if self._finished(name, stage["fingerprint"], outputs):
-            _log.info("%s: %s is finished", self.folder, name)
+            self._stages[name] |= shown  # records of before these were kept have none
+            for note in self._stages[name].get("notes", ()):
+                _log.warning("%s", note)
             return stage["fingerprint"], False
-        ours = {file for stage in self._stages.values() for file in stage["files"]}
         for output in outputs:
-            if output not in ours and (self.folder / output).exists():
+            if output not in self and (self.folder / output).exists():
                 raise InputError(
                     f"{self.folder / output} is in the way and is not of an earlier run; choose another"
                     " output folder or move it"
@@ -130,18 +142,25 @@ class RunRecord:
         self._stages[name] = {**stage, "files": dict.fromkeys([*outputs, *sorted(outdated)])}
         self.save()
         started = time.monotonic()
-        result = make()
+        with _warnings() as notes:
+            result = make()
         self._stages[name] = {
             **stage,
             "state": "finished",
             "seconds": round(time.monotonic() - started, 3),
             "files": {output: _describe(self.folder / output) for output in outputs},
             **({"result": result} if isinstance(result, dict) else {}),
+            **({"notes": notes} if notes else {}),
+            **shown,
         }
         for file in outdated.difference(*(stage["files"] for stage in self._stages.values())):
             self._remove(file)
         self.save()
         return stage["fingerprint"], True
+
+    def __contains__(self, file: str) -> bool:
+        """Whether a stage of this run or an earlier one writes a file of this name."""
+        return any(file in stage["files"] for stage in self._stages.values())
 
     def result(self, name: str) -> Any:
         """What the `make` of a finished stage returned, in this run or an earlier one."""
@@ -153,16 +172,50 @@ class RunRecord:
         for name, stage in self._stages.items():
             kind, _, camera = name.partition(" ")
             same = name not in self._asked and stage.get("base") == self.base is not None
-            if (
-                kind in ("view", "film")
-                and same
-                and self._finished(name, stage["fingerprint"], stage["files"])
-            ):
+            whole = {"film": [name], "view": [f"render {camera}", f"fill {camera}", name]}.get(kind)
+            if whole and same and all(map(self._intact, whole)):
                 found[camera] = stage["fingerprint"]
         return found
 
+    def states(self, sources: Iterable[str]) -> dict[str, str | None]:
+        """What each source is now: the fingerprint of a stage, or of the content of a file; None: neither.
+
+        Of "view CAMERA" what the film shows counts, not how it is coded; whatever stage has made it.
+        """
+        found: dict[str, str | None] = {}
+        for source in sources:
+            stage = self._stages.get(source) or self._stages.get(source.replace("view ", "film ", 1), {})
+            shows, file = stage.get("result", {}).get("shows"), self.folder / source
+            content = file_fingerprint(file) if not stage and file.is_file() else None
+            found[source] = shows or stage.get("fingerprint") or content
+        return found
+
+    def up_to_date(self, name: str) -> bool:
+        """Whether the files of a stage are there, and show what its sources are now."""
+        sources = self._stages.get(name, {}).get("sources")
+        return sources is not None and self._intact(name) and self.states(sources) == sources
+
+    def note(self, text: str) -> None:
+        """Warn of something, and keep it in `run.json`."""
+        self.said.append(f"{self.folder}: {text}")
+        _log.warning("%s", self.said[-1])
+
+    def _note_outdated(self) -> None:
+        """Say which files that this run did not ask for show what is another now."""
+        old = {}
+        for name in self._stages.keys() - self._asked:
+            file, sources = next(iter(self._stages[name]["files"]), ""), self._stages[name].get("sources", {})
+            if (self.folder / file).exists() and self.states(sources) != sources:
+                old[file] = f"--{name}"
+        if old:
+            files, options = ", ".join(sorted(old)), " ".join(sorted(old.values()))
+            self.note(f"made from other films than are there now: {files}; ask for them again ({options})")
+
     def remove_outdated(self) -> None:
-        """Remove what earlier runs made from another base and this run did not ask for."""
+        """Remove what earlier runs made from another base and this run did not ask for; then save.
+
+        A note says so, and what else is outdated.
+        """
         names = [
             name
             for name, stage in self._stages.items()
@@ -174,12 +227,10 @@ class RunRecord:
         removed = [file for file in files if (self.folder / file).exists()]
         if removed:
             more = f" and {len(removed) - 1} more" if len(removed) > 1 else ""
-            _log.warning(
-                "%s: %s%s were made from other tracks by an earlier run and are removed",
-                *(self.folder, removed[0], more),
-            )
+            self.note(f"{removed[0]}{more} were made from other tracks by an earlier run and are removed")
         for file in removed:
             self._remove(file)
+        self._note_outdated()
         self.save()
 
     def _remove(self, file: str) -> None:
@@ -207,7 +258,7 @@ class RunRecord:
             **self.about,
             "state": "failed" if self._failure else "running",
             "failure": self._failure,
-            "notes": [],
+            "notes": self.notes,
             "peak_memory_mib": peak_memory_mib(),
             "asked": self._asked,
             "stages": self._stages,
@@ -221,6 +272,11 @@ class RunRecord:
         text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
         # Names that are not UTF-8 have lone surrogates, which as escapes are JSON.
         write_bytes(self.folder / NAME, text.encode("utf-8", "backslashreplace"))
+
+    def _intact(self, name: str) -> bool:
+        """Whether a stage was finished, and its files are as it wrote them."""
+        stage = self._stages.get(name, {})
+        return "fingerprint" in stage and self._finished(name, stage["fingerprint"], stage["files"])
 
     def _finished(self, name: str, stage_fingerprint: str, outputs: Iterable[str]) -> bool:
         stage = self._stages.get(name, {})
@@ -242,6 +298,19 @@ def peak_memory_mib() -> int:
     """The most memory this process has held so far."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit >> 20
+
+
+@contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """What the package warns of meanwhile."""
+    log, handler, lines = logging.getLogger("more4d"), logging.Handler(logging.WARNING), []
+    handler.emit = lambda record: lines.append(record.getMessage())
+    if log.hasHandlers():  # with this one alone, nothing would print warnings
+        log.addHandler(handler)
+    try:
+        yield lines
+    finally:
+        log.removeHandler(handler)
 
 
 def _describe(path: Path) -> dict[str, Any]:

@@ -133,8 +133,19 @@ def test_a_run_names_the_pages_and_its_index_links_them_at_the_sheets(command, p
     assert (link, picture) == (f"{folder}/scene.html", f"{folder}/sheet.png")
     for target in re.findall(r'(?:href|src)="([^"]*)"', page):
         assert (out / unquote(target)).is_file()
-    # Without pages there is nothing to link.
-    assert command(*words, "--frames", "2").code == 0 and not (out / "index.html").exists()
+    # Later runs into the folder add to it, and take out of it what is gone.
+    shutil.copy(photo, photo.with_name("third.png"))
+    third = (photo.with_name("third.png"), *words[2:], "--export", "html")
+    assert command(*third).code == 0
+    titles = re.findall(r"<h2>([^:]*)", (out / "index.html").read_text())
+    assert titles == ["third", "ball", unquote(folder)]
+    again = command(*words)
+    assert "sheet.png; without the 1 of earlier runs into this folder" in again.out
+    assert [item["name"] for item in json.loads((out / "run.json").read_text())["items"]][2] == "third"
+    assert command(*words, "--frames", "3").code == 0  # other tracks: their pages are removed
+    assert re.findall(r"<h2>([^:]*)", (out / "index.html").read_text()) == ["third"]
+    shutil.rmtree(out / "third")
+    assert command(*words, "--frames", "3").code == 0 and not (out / "index.html").exists()
 
 
 @pytest.mark.parametrize("foreign", ["index.html", "sheet.png"])
@@ -142,12 +153,14 @@ def test_a_run_names_the_pages_and_its_index_links_them_at_the_sheets(command, p
 def test_a_foreign_file_is_kept_and_the_summary_goes_on(tmp_path, monkeypatch, capsys, foreign, pages):
     monkeypatch.setattr(batch, "save_batch_sheet", lambda path, *_: path.write_bytes(b"picture"))
     (tmp_path / foreign).write_text("mine")
-    files = ("scene.html",) if pages else ()
+    for name in ("a", "b") if pages else ():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "scene.html").touch()
     made = [
         batch.Outcome(
             job=Job(name=name, image=None, prompt="it rolls"),
             seconds=1.0,
-            result=Result(folder=tmp_path / name, fingerprint=name, files=files, stages_run=1),
+            result=Result(folder=tmp_path / name, fingerprint=name, files=(), stages_run=1),
         )
         for name in ("a", "b")
     ]

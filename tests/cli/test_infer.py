@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import torch
@@ -36,15 +37,34 @@ def test_quiet_shows_the_result_only(command, photo):
 
 def test_a_second_run_does_nothing_again(command, photo, tmp_path):
     arguments = (photo, "--prompt", "it rolls", "--camera", "static", "--frames", "2")
-    command(*arguments)
+    assert re.search(r"ball: tracks \(", command(*arguments).err)
     before = {
         path: path.stat().st_mtime_ns
         for path in (tmp_path / "out/ball").rglob("*.*")
         if path.name != "run.json"
     }
-    assert command(*arguments).code == 0
+    again = command(*arguments)
+    assert again.code == 0 and "ball: there already" in again.err and " s)" not in again.err
     assert json.loads((tmp_path / "out/run.json").read_text())["items"][0]["stages_run"] == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_scene_in_which_nothing_moves_is_named_also_when_it_is_there_already(
+    command, photo, tmp_path, monkeypatch
+):
+    def still(components, scene, *arguments, **settings):
+        return torch.zeros(3, components.preset.frames, *scene.depth_m.shape)
+
+    monkeypatch.setattr("more4d.pipelines.tracks.generate_motion", still)
+    arguments = (photo, "--prompt", "it rolls", "--camera", "static", "--frames", "2")
+    for quiet in (["--quiet"], [], []):
+        result = command(*arguments, *quiet)
+        assert result.code == 0 and "sheet.png; nothing moves in it" in result.out
+        assert ("note: nothing moves" in result.err) == (not quiet)
+    note = json.loads((tmp_path / "out/ball/run.json").read_text())["notes"][0]
+    assert "another --seed" in note and "--move 'x,y > x,y'" in note
+    for more in (["--motion", "0"], ["--frames", "1"]):
+        assert "nothing moves" not in "".join(command(*arguments, *more).out)
 
 
 def test_formats_are_of_all_items_of_a_list(command, photo, tmp_path):

@@ -148,6 +148,24 @@ def test_liking_moves_the_choice_and_refusals_stand(monkeypatch) -> None:
     assert list(refused) == ["static"], "if all are refused the camera stays where it is"
 
 
+@pytest.mark.usefixtures("few")
+def test_refused_cameras_are_drawn_where_there_are_no_others(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(SmallScene, "refusal", lambda self, features: "is not wanted")
+    tracks = scene()
+    choice = choose_cameras(named_cameras("auto"), tracks, partial(camera_path, tracks=tracks))[1]
+    save_candidates(tmp_path / "cameras.png", tracks, choice)
+    assert (tmp_path / "cameras.png").stat().st_size > 0
+
+
+def test_of_one_frame_there_is_one_film(caplog, tmp_path) -> None:
+    tracks = replace(scene(), positions=scene().positions[:1], visibility=scene().visibility[:1])
+    sample = partial(camera_path, tracks=tracks)
+    found, choice = choose_cameras(named_cameras(["auto:2"]), tracks, sample)
+    assert list(found) == ["static"] and "refused," not in caplog.text
+    save_candidates(tmp_path / "cameras.png", tracks, choice)
+    assert list(choose_cameras(named_cameras(["orbit", "auto"]), tracks, sample)[0]) == ["orbit", "static"]
+
+
 def test_auto_is_written_as_other_cameras() -> None:
     assert [(str(c), c.name, c.choose) for c in parse_cameras(["auto", "auto:3", "auto:2:loop"])] == [
         ("auto", "auto", 1),

@@ -9,9 +9,11 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from more4d.asset import ReconstructionSettings
 from more4d.cameras.registry import read_camera_file
 from more4d.files.depth_and_cameras import load_camera_path
 from more4d.files.export import EXPORTS, export_item
+from more4d.files.gaussians import load_gaussians
 from more4d.files.image import save_image
 from more4d.files.scene_folder import load_finished_item
 from more4d.files.tracks import load_tracks
@@ -20,9 +22,11 @@ from more4d.geometry.poses import named_camera_path
 from more4d.pipeline import More4DPipeline
 from more4d.pipelines.cameras import parse_cameras
 from more4d.raster.render import render_tracks
+from more4d.reconstruction.fit import FitSettings
 from more4d.runs.exports import export_camera
 from more4d.runs.item import run_job
 from more4d.runs.job import Job
+from more4d.runs.reconstruct import reconstruct_item
 from tests.browser.conftest import FRAMES, HEIGHT, WIDTH, moving_tracks
 
 
@@ -86,6 +90,79 @@ def test_exports_of_the_scene_follow_its_cameras_and_those_of_tracks_do_not(
     assert changed(job) == {"scene.html", "scene.splat", "scene.npz"}
     assert changed(job) == set()
     assert changed(replace(job, cameras=parse_cameras(["orbit", "static"]))) == {"scene.html", "scene.splat"}
+
+
+def page_of(folder: Path) -> tuple[list[str], str]:
+    """The names of its cameras, and how the scene is drawn."""
+    page = (folder / "scene.html").read_text()
+    header = json.loads(page.split('type="application/json">')[1].split("</script>")[0])
+    return [camera["name"] for camera in header["cameras"]], header["style"]
+
+
+@pytest.mark.parametrize("fill", ["smooth", "texture"])
+def test_what_is_asked_for_later_shows_the_films_of_all_runs(random_preset, job, tmp_path, fill) -> None:
+    pipe, out = More4DPipeline.from_pretrained(random_preset, fill=fill), tmp_path / "out"
+    job = replace(job, exports=("html",), cameras=parse_cameras(["x_moving"]))
+    later = replace(job, exports=("html", "splat", "cameras"), cameras=parse_cameras(["static"]))
+    run_job(pipe, job, out)
+    run_job(pipe, later, out)
+    assert page_of(out) == (["static", "x_moving"], "points")
+    assert (out / "scene_cameras/x_moving/transforms.json").is_file()
+    # What is behind the scene is there for the cameras of both films.
+    both = replace(job, cameras=parse_cameras(["static", "x_moving"]), exports=("splat",))
+    run_job(pipe, both, tmp_path / "both")
+    sizes = [(folder / "scene.splat").stat().st_size for folder in (out, tmp_path / "both")]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.01) and sizes[0] > 32 * 60 * 80 * 1.02
+    # A film of an earlier run of which something is gone is no film any more.
+    (out / "static/filled.safetensors").unlink()
+    run_job(pipe, job, out)
+    assert page_of(out)[0] == ["x_moving"]
+
+
+def test_what_is_asked_for_later_shows_gaussians_of_films_that_are_there(
+    random_preset, job, tmp_path, caplog
+) -> None:
+    short = ReconstructionSettings(pixels=60 * 80, fit=FitSettings(coarse=1, fine=1))
+    pipe, out = More4DPipeline.from_pretrained(random_preset), tmp_path / "out"
+    job = replace(job, exports=("html",))
+    run_job(pipe, job, out)
+    reconstruct_item(pipe, out, short)
+    run_job(pipe, replace(job, exports=("html", "splat"), cameras=parse_cameras(["static"])), out)
+    assert page_of(out) == (["static", "orbit"], "splats") and "gaussians" not in caplog.text
+    splats = len(load_gaussians(out / "gaussians.safetensors"))
+    assert 0 < (out / "scene.splat").stat().st_size <= 32 * splats
+    # The film that they were made from is replaced.
+    run_job(More4DPipeline.from_pretrained(random_preset, raster="mesh"), replace(job, exports=("glb",)), out)
+    assert "exports leave out gaussians.safetensors" in caplog.text
+    (_, last) = json.loads((out / "run.json").read_text())["notes"][-2:]
+    assert "gaussians.safetensors, scene.html, scene.splat" in last and last.endswith("--gaussians)")
+
+
+def test_exports_of_films_that_were_replaced_are_named_and_others_are_not(
+    random_preset, job, tmp_path, caplog
+) -> None:
+    def noted(**how) -> list[str]:
+        caplog.clear()
+        settings = {key: how.pop(key) for key in ("fill", "raster") if key in how}
+        pipe = More4DPipeline.from_pretrained(random_preset, **{"fill": "texture"} | settings)
+        run_job(pipe, replace(job, exports=(), **how), tmp_path / "out")
+        assert [line for line in caplog.messages if "other films" in line] == [
+            line for line in json.loads((tmp_path / "out/run.json").read_text())["notes"] if "films" in line
+        ]
+        return [line for line in caplog.messages if "other films" in line]
+
+    exports = ("html", "glb", "npz", "cameras")
+    pipe = More4DPipeline.from_pretrained(random_preset, fill="texture")
+    run_job(pipe, replace(job, exports=exports, animation="gif"), tmp_path / "out")
+    assert noted() == noted(video_codec="h265") == noted(cameras=parse_cameras(["static"])) == []
+    for again in ({"fill": "smooth"}, {"raster": "mesh"}):
+        (line,) = noted(**again)
+        assert "orbit.gif, scene.glb, scene.html" in line and "scene.npz" not in line
+        assert line.endswith("(--animation gif --export glb --export html)")
+        assert noted() == []
+    (tmp_path / "out/scene.glb").unlink()
+    (line,) = noted(fill="smooth")
+    assert "orbit.gif, scene.html;" in line
 
 
 def test_every_kind_is_made_from_a_folder_that_was_saved(random_preset, job, tmp_path) -> None:

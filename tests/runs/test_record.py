@@ -1,4 +1,5 @@
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,22 @@ def test_the_record_says_what_happened(tmp_path):
     record.fail("the disk is full")
     document = json.loads((tmp_path / "run.json").read_text())
     assert (document["state"], document["failure"]) == ("failed", "the disk is full")
+
+
+def test_warnings_of_a_stage_are_kept_and_repeated_when_it_is_not_made_again(tmp_path, caplog):
+    def make():
+        logging.getLogger("more4d.pipelines").warning("understood: %s", "it runs")
+        (tmp_path / "a.txt").write_text("x")
+
+    for _ in range(2):
+        caplog.clear()
+        RunRecord(tmp_path, {}).stage("tracks", 1, ["a.txt"], make)
+        assert caplog.messages == ["understood: it runs"]
+    record = RunRecord.reopened(tmp_path)
+    record.note("and more")
+    record.save()
+    notes = json.loads((tmp_path / "run.json").read_text())["notes"]
+    assert notes == ["understood: it runs", f"{tmp_path}: and more"]
 
 
 def test_peak_memory_is_that_of_a_python_process():
