@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from more4d.foundation.errors import checked
 from more4d.geometry.camera import Camera, DepthMap
 from more4d.geometry.motion_upsampling import MotionTaps, interpolation_taps
 
@@ -164,6 +165,7 @@ def _check_picture(tracks: Tracks) -> None:
         raise ValueError(f"fps must be positive and finite, got {tracks.fps}")
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class PointTracks(Tracks):
     """Tracks by their positions; see `Tracks` for the fields."""
@@ -226,6 +228,7 @@ class PointTracks(Tracks):
         )
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class UpsampledTracks(Tracks):
     """Tracks by the motion that a network generated at a smaller size; every pixel takes that of one place.

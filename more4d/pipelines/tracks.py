@@ -49,6 +49,19 @@ from more4d.raster.render import surface_patches, visible_points
 
 FRAMES_AT_ONCE = 8  # bounds memory (patches take twice that of tracks); does not change results
 LATENT_CHANNELS = 16  # of every Wan VAE
+TRACK_COMPONENTS = ("strag", "trajectory_codec", "text", "motion_features", "clip")
+
+
+def tracks_fingerprint(components: Components, control: MotionControl = NEUTRAL) -> str:
+    """Of the networks that tracks depend on: that of the reach only where one is asked for."""
+    more = () if control.reach is None else ("motion_reach",)
+    return components.fingerprint(*TRACK_COMPONENTS, *more)
+
+
+def tracks_metadata(components: Components, seed: int, control: MotionControl = NEUTRAL) -> dict[str, str]:
+    """What is stored with tracks: the seed, what was asked of motion, and the networks' fingerprint."""
+    fingerprint = tracks_fingerprint(components, control)
+    return {"seed": str(seed), "model": f"{components.preset.name} {fingerprint}", **control.metadata()}
 
 
 def image_to_tracks(
