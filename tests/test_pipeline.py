@@ -231,6 +231,8 @@ def test_a_wrong_value_is_named_with_the_argument_that_it_was_given_for(random_p
         "Stroke.of([(1, 2, 3)])": "a stroke's points are pairs of x and y",
         "Stroke.of([(1, 2)])": "stroke '1,2' has 1 point;",
         "MotionControl(strokes='10,10 > 20,20')": "'strokes' of MotionControl must be a list",
+        "MotionControl(amount='2')": "'amount' of MotionControl must be a number, got '2'",
+        "MotionControl(still_guidance=None)": "'still_guidance' of MotionControl must be a number, got None",
         "More4DPipeline.from_pretrained(components={'depth': 3})": "'components' .* a dict",
         "fetch_weights('moge4d', 'inp')": "'parts' of fetch_weights must be a list, got 'inp'",
     }
