@@ -184,13 +184,10 @@ class PointTracks(Tracks):
         if len(shape) != 4 or shape[-1] != 3 or 0 in shape:
             raise ValueError(f"positions must be frames x height x width x 3, got {shape}")
         if tuple(self.colours.shape) != shape[1:]:
-            raise ValueError(
-                f"colours must be {shape[1:]} like the positions, got {tuple(self.colours.shape)}"
-            )
+            raise ValueError(f"colours must be {shape[1:]} like positions, got {tuple(self.colours.shape)}")
         if tuple(self.visibility.shape) != shape[:3]:
-            raise ValueError(
-                f"visibility must be {shape[:3]} like the positions, got {tuple(self.visibility.shape)}"
-            )
+            seen = tuple(self.visibility.shape)
+            raise ValueError(f"visibility must be {shape[:3]} like positions, got {seen}")
         if self.visibility.dtype != torch.bool:
             raise ValueError(f"visibility must be boolean, got {self.visibility.dtype}")
         # The extremes of what holds a NaN are NaN; isfinite would take memory for all positions twice more.
