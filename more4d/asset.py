@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from more4d.foundation.errors import InputError, MissingPackageError
+from more4d.foundation.errors import InputError, MissingPackageError, checked
 from more4d.foundation.optional import check_installed
 from more4d.geometry.camera import CameraPath, working_size
 from more4d.geometry.gaussian_scene import GaussianScene
@@ -41,6 +41,7 @@ FILLS = "gaussians: fills"
 """The first part of `build`, for progress."""
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class ReconstructionSettings:
     """How a scene of Gaussians is made.
@@ -61,6 +62,7 @@ class ReconstructionSettings:
         return working_size(tracks.height, tracks.width, pixels=pixels, multiple=1)
 
 
+@checked
 def reconstruct(
     pipe: More4DPipeline,
     scene: Scene,
@@ -73,6 +75,7 @@ def reconstruct(
 
     Args:
         scene: of `pipe`, with at least one view; views from several sides are better.
+        settings: how fine the scene is and how long it is fitted; by default `ReconstructionSettings()`.
         seed: of what 4D-ViSM generates in the films of frozen time.
         callback: called with (stage, step, steps in all).
 

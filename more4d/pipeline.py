@@ -5,14 +5,7 @@
 
 MoRe4D (arXiv 2512.05044) generates motion and geometry first: 4D-STraG denoises the 3-D trajectory of every
 pixel of the image, conditioned on the image, its depth and the prompt. The tracks can then be filmed from any
-camera; what the image never showed is a hole in the rendering, which 4D-ViSM fills.
-
-    from more4d import More4DPipeline
-
-    pipe = More4DPipeline.from_pretrained("tiny")
-    scene = pipe("photo.jpg", prompt="the dog runs to the left", cameras=["orbit"])
-    scene.views["orbit"].frames        # [T, H, W, 3] in [0, 1]
-    scene.save("out/")
+camera; what the image never showed is a hole in the rendering, which 4D-ViSM fills. docs/api.md has examples.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,11 +17,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from more4d.files.depth_units import METRIC
 from more4d.files.tracks import load_tracks, quantise_tracks
 from more4d.foundation.config import drawn_seed
-from more4d.foundation.errors import InputError
+from more4d.foundation.errors import InputError, checked
 from more4d.geometry.camera import CameraPath, DepthMap, working_size
-from more4d.geometry.intrinsics import Intrinsics
 from more4d.geometry.tracks import FilledPoints, Tracks, depth_of_tracks
 from more4d.performance.offload import Memory
 from more4d.pipelines.camera_choice import with_chosen_cameras
@@ -43,6 +36,7 @@ from more4d.pipelines.cameras import (
     check_camera_frames,
     check_request,
     named_cameras,
+    prompt_of,
     sampled,
 )
 from more4d.pipelines.component_files import Lora
@@ -52,13 +46,14 @@ from more4d.pipelines.motion_control import NEUTRAL, MotionControl
 from more4d.pipelines.preset import TEXTURE, Preset, preset_names
 from more4d.pipelines.sampling import Progress, no_progress
 from more4d.pipelines.scene import Scene, View, film_views, with_background
-from more4d.pipelines.tracks import image_to_tracks
+from more4d.pipelines.tracks import image_to_tracks, tracks_metadata
 from more4d.pipelines.views import Film, complete_film, render
 
-TRACK_COMPONENTS = ("strag", "trajectory_codec", "text", "motion_features", "clip")
+AnyCamera = str | Path | CameraSpec | CameraPath
 VIEW_COMPONENTS = ("vism", "video_codec", "text", "clip")
 
 
+@checked
 class More4DPipeline:
     """Depth, point tracks, rendering and view completion of one preset; every stage can be called alone.
 
@@ -150,38 +145,40 @@ class More4DPipeline:
         self,
         image: Any = None,
         *,
-        prompt: str = "",
-        cameras: Iterable[str | Path | CameraPath] | Mapping[str, str | Path | CameraPath] = ("orbit",),
+        prompt: str | None = None,
+        cameras: AnyCamera | Iterable[AnyCamera] | Mapping[str, AnyCamera] | None = ("orbit",),
         num_frames: int | None = None,
         fps: float | int | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         generator: torch.Generator | None = None,
         depth: Any = None,
-        intrinsics: Intrinsics | None = None,
+        depth_unit: str | float | int | None = None,
+        depth_kind: str | None = None,
+        intrinsics: Any = None,
+        fov: float | int | None = None,
         mask: Any = None,
         control: MotionControl = NEUTRAL,
         tracks: str | Path | Tracks | None = None,
         camera_chooser: CameraChooser | None = None,
         callback: Progress = no_progress,
-        **known: Any,
     ) -> Scene:
         """Generate the scene and film it along every camera path.
 
         Args:
             image: path of a picture or video, PIL image, or array or tensor [H, W, 3] (uint8 or in [0, 1]).
-            prompt: what happens; what it says of the camera is cut out, and takes the place of "auto".
+            prompt: what happens; by default what stands out moves. What it says of the camera is cut out, and
+                takes the place of "auto".
             cameras: names of paths, files, `CameraPath`s, or a dict of these; "auto:2": two paths chosen for
                 the scene (`pipelines.camera_choice`), which name their views.
             num_frames, fps: of the result, by default 49 and 12; the motion spans all frames.
-            seed: of all noise; equal seeds give equal scenes. `generator` draws one in its place.
+            seed: of all noise, by default 0; equal seeds give equal scenes. `generator` draws one.
             depth: the image's own depth in metres: path, array or tensor [H, W].
-            intrinsics: (fx, fy, cx, cy) of the image, in pixels or normalised.
+            depth_unit, depth_kind, intrinsics, fov: as for `pipelines.depth.read_photo`.
             mask: what may move, one or several; see `moving_objects.objects_of_masks`.
             control: how much moves, and paths drawn on the image; `prompt` may be empty with these.
             tracks: own tracks to film, in place of image, motion, `num_frames` and `fps`.
             camera_chooser: who likes which path, for "auto", as `CameraChooser.parse("taste=FILE")`.
             callback: called with (stage, step, steps in all) as stages proceed.
-            known: `depth_unit`, `depth_kind` and `fov` of `pipelines.depth.read_photo`.
 
         Raises:
             InputError: an input cannot be used.
@@ -189,14 +186,16 @@ class More4DPipeline:
         """
         if (tracks is None) == (image is None):
             raise InputError("a scene needs an image and a prompt, or tracks in their place")
-        known |= {"depth": depth, "intrinsics": intrinsics, "mask": mask}
-        given = (*known.values(), num_frames, fps)
-        if tracks is not None and (not control.neutral or any(each is not None for each in given)):
+        known = {"depth": depth, "depth_unit": depth_unit, "depth_kind": depth_kind, "fov": fov}
+        known |= {"intrinsics": intrinsics, "mask": mask}
+        known = {name: each for name, each in known.items() if each is not None}
+        if tracks is not None and (known or not control.neutral or (num_frames, fps) != (None, None)):
             raise InputError("tracks say what moves, and when; leave out mask, control, num_frames, fps, ...")
         num_frames = DEFAULT_FRAMES if num_frames is None else num_frames
         fps = DEFAULT_FPS if fps is None else fps
         # what cannot be filmed is refused before anything is computed
-        prompt, specs = steered(prompt, named_cameras(cameras, num_frames if tracks is None else 0))
+        said, specs = steered(prompt or "", named_cameras(cameras, num_frames if tracks is None else 0))
+        prompt = prompt_of(prompt, said, needless=tracks is not None or bool(control.strokes))
         if camera_chooser is not None:
             camera_chooser.check(specs.values())
         seed = drawn_seed(seed, generator)
@@ -223,7 +222,7 @@ class More4DPipeline:
         if self.preset.fill == TEXTURE:
             views = with_background(scene_tracks, views, seed=seed, progress=callback)
         made = {"image": picture, "depth": depth_map, "tracks": scene_tracks, "views": views}
-        return Scene(**made, prompt=prompt, metadata=self.tracks_metadata(seed, control))
+        return Scene(**made, prompt=prompt, metadata=tracks_metadata(self.components, seed, control))
 
     def prepare_image(self, image: Any) -> Float[Tensor, "height width 3"]:
         """The image at the size of its films, RGB in [0, 1]; for the kinds of images that `__call__` takes.
@@ -234,18 +233,26 @@ class More4DPipeline:
         return working_image(read_photo(image, size=self.film_size).image, self.film_size)
 
     def estimate_depth(
-        self, image: Any, *, depth: Any = None, intrinsics: Intrinsics | None = None, **known: Any
+        self,
+        image: Any,
+        *,
+        depth: Any = None,
+        depth_unit: str | float | int | None = None,
+        depth_kind: str = METRIC,
+        intrinsics: Any = None,
+        fov: float | int | None = None,
     ) -> DepthMap:
         """Stage 1: metric depth of the image at the size of its films, and the camera that took it.
 
         Args:
-            image, depth, intrinsics, known: as for `__call__`; the estimator finds what is not given.
+            image and others: as for `__call__`; the estimator finds what is not given.
 
         Raises:
             InputError: an input cannot be used.
             WeightsError: the estimator's file cannot be used.
         """
-        photo = read_photo(image, depth=depth, intrinsics=intrinsics, size=self.film_size, **known)
+        known = {"depth": depth, "depth_unit": depth_unit, "depth_kind": depth_kind, "fov": fov}
+        photo = read_photo(image, **known, intrinsics=intrinsics, size=self.film_size)
         return quantise_depth(estimate_depth(self.components, photo, self.prepare_image(photo)))
 
     def generate_tracks(
@@ -256,7 +263,7 @@ class More4DPipeline:
         *,
         num_frames: int = DEFAULT_FRAMES,
         fps: float | int = DEFAULT_FPS,
-        seed: int = 0,
+        seed: int | None = None,
         generator: torch.Generator | None = None,
         mask: Any = None,
         control: MotionControl = NEUTRAL,
@@ -294,7 +301,7 @@ class More4DPipeline:
         return quantise_tracks(tracks)
 
     def camera_path(
-        self, name: str | Path | CameraSpec, tracks: Tracks, *, scene_depth_m: float | None = None
+        self, name: str | Path | CameraSpec, tracks: Tracks, *, scene_depth_m: float | int | None = None
     ) -> CameraPath:
         """As the function `camera_path`, for a film of the size that this pipeline makes."""
         height, width = film_size(tracks.height, tracks.width, self.film_size)
@@ -325,7 +332,7 @@ class More4DPipeline:
         prompt: str,
         *,
         earlier: Sequence[FilledPoints] = (),
-        seed: int = 0,
+        seed: int | None = None,
         generator: torch.Generator | None = None,
         name: str | None = None,
         callback: Progress = no_progress,
@@ -357,7 +364,7 @@ class More4DPipeline:
     def film(
         self,
         tracks: Tracks,
-        camera_path: CameraPath,
+        camera_path: AnyCamera,
         prompt: str = "",
         *,
         rendering: Film | None = None,
@@ -369,14 +376,17 @@ class More4DPipeline:
         """Stages 3 and 4 for one camera.
 
         Args:
+            camera_path: or what `camera_path` takes, such as its name.
             prompt: by default the caption of the tracks.
             rendering: of the tracks along this path, if there is one already.
             earlier, name: as for `complete_view`.
 
         Raises:
-            ValueError: tracks and path differ in their number of frames.
+            InputError: there is no such path, or it has another number of frames than the tracks.
             WeightsError: a network's file cannot be used.
         """
+        if not isinstance(camera_path, CameraPath):
+            camera_path = self.camera_path(camera_path, tracks)
         return self.complete_view(
             rendering or self.render(tracks, camera_path, callback=callback),
             camera_path,
@@ -387,13 +397,3 @@ class More4DPipeline:
             name=name,
             callback=callback,
         )
-
-    def tracks_fingerprint(self, control: MotionControl = NEUTRAL) -> str:
-        """Of the networks that tracks depend on: that of the reach only where one is asked for."""
-        more = () if control.reach is None else ("motion_reach",)
-        return self.components.fingerprint(*TRACK_COMPONENTS, *more)
-
-    def tracks_metadata(self, seed: int, control: MotionControl = NEUTRAL) -> dict[str, str]:
-        """What is stored with tracks: the seed, what was asked of motion, and the networks' fingerprint."""
-        fingerprint = self.tracks_fingerprint(control)
-        return {"seed": str(seed), "model": f"{self.preset.name} {fingerprint}", **control.metadata()}

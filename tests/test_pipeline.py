@@ -1,5 +1,7 @@
 """The Python API makes what the command makes."""
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -131,7 +133,7 @@ def test_every_kind_of_image_is_the_same_image(random_preset, photo):
 
 def test_a_generator_stands_for_a_seed(random_preset, photo):
     one, same, other = (
-        a_scene(random_preset, photo, cameras=[], generator=torch.Generator().manual_seed(seed))
+        a_scene(random_preset, photo, cameras=[], seed=None, generator=torch.Generator().manual_seed(seed))
         for seed in (1, 1, 2)
     )
     assert torch.equal(one.tracks.positions, same.tracks.positions)
@@ -176,6 +178,89 @@ def test_what_cannot_be_made_is_refused_before_anything_is_computed(random_prese
     with pytest.raises(InputError, match=says):
         a_scene(random_preset, photo, **changes, callback=lambda *call: calls.append(call))
     assert not [stage for stage, step, _ in calls if stage == "tracks" or step]
+
+
+WRONG_CALLS = """
+import json, sys
+import numpy as np
+from more4d import *
+from more4d.foundation.errors import InputError
+
+preset, photo = sys.argv[1:]
+pipe = More4DPipeline.from_pretrained(preset)
+scene = pipe(photo, prompt="it rolls", cameras=["static"], num_frames=2)
+gaussians = reconstruct(pipe, scene, ReconstructionSettings(pixels=300, fit=FitSettings(coarse=0, fine=0)))
+tracks, path = scene.tracks, scene.views["static"].camera_path
+said = []
+for call in json.loads(sys.stdin.read()):
+    try:
+        eval(call)
+    except Exception as error:
+        said.append(f"{type(error).__name__}: {error}")
+    else:
+        said.append("nothing")
+print(json.dumps(said))
+"""
+
+
+def test_a_wrong_value_is_named_with_the_argument_that_it_was_given_for(random_preset, photo):
+    """In a process of its own: here annotations are checked at run time as they are for no user."""
+    calls = {
+        "pipe(photo, num_frames='9')": "'num_frames' of More4DPipeline.__call__ must .* number, got '9'",
+        "pipe(photo, foo=1)": r"TypeError: More4DPipeline.__call__\(\) got an unexpected .* 'foo'",
+        "pipe(photo, prompt=3)": "'prompt' .* must be text, got 3",
+        "pipe(photo, control={'amount': 0})": r"'control' .* must be a MotionControl, got \{'amount': 0\}",
+        "pipe(photo, cameras=[3])": r"'cameras' .* must be text or .*, got \[3\]",
+        "pipe(photo, prompt='a', cameras=iter([3]))": "3 is no camera",
+        "pipe(photo, callback='x')": "'callback' .* must be a function",
+        "pipe(photo, prompt='a', mask=object())": "a mask must be a path, an array or a tensor",
+        "pipe(photo, seed=1, generator=__import__('torch').Generator())": "seed 1 and a generator both",
+        "pipe.film(tracks, 3)": "'camera_path' of More4DPipeline.film must be text",
+        "pipe.film(tracks, 'orbt')": "orbt",
+        "pipe.render(tracks, camera_path('static', load_tracks))": "a camera path is made for tracks",
+        "reconstruct(pipe, 'x')": "'scene' of reconstruct must be a Scene, got 'x'",
+        "render_gaussians(gaussians, path, height=9, width=9, times=[0.0])": "2 poses need as many times",
+        "scene.save('/proc/x')": "cannot write depth.npy into /proc/x: No such file",
+        "save_tracks('/proc/x/a.safetensors', tracks)": "cannot write a.safetensors into /proc/x",
+        "save_gaussians('/proc/x/a.safetensors', gaussians)": "cannot write a.safetensors into /proc/x",
+        "save_tracks('a.safetensors', 3)": "'tracks' of save_tracks must be a Tracks, got 3",
+        "load_gaussians(3)": "'path' of load_gaussians must be text or a path, got 3",
+        "PointTracks(positions=np.ones(3), colours=1, visibility=1, camera=1)": "'positions' .* a Tensor",
+        "Lora(path=3)": "'path' of Lora",
+        "FitSettings(coarse='x')": "'coarse' of FitSettings must be a whole number",
+        "Stroke.of([(1, 2, 3)])": "a stroke's points are pairs of x and y",
+        "Stroke.of([(1, 2)])": "stroke '1,2' has 1 point;",
+        "MotionControl(strokes='10,10 > 20,20')": "'strokes' of MotionControl must be a list",
+        "MotionControl(amount='2')": "'amount' of MotionControl must be a number, got '2'",
+        "MotionControl(still_guidance=None)": "'still_guidance' of MotionControl must be a number, got None",
+        "More4DPipeline.from_pretrained(components={'depth': 3})": "'components' .* a dict",
+        "fetch_weights('moge4d', 'inp')": "'parts' of fetch_weights must be a list, got 'inp'",
+    }
+    ran = subprocess.run(
+        [sys.executable, "-c", WRONG_CALLS, random_preset, photo],
+        input=json.dumps(list(calls)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for (call, words), said in zip(calls.items(), json.loads(ran.stdout), strict=True):
+        assert re.search(f"^(InputError: .*)?{words}", said) and "\n" not in said, (call, said)
+
+
+def test_a_film_is_made_by_the_name_of_its_path(random_preset, photo):
+    scene = a_scene(random_preset, photo, cameras=["x_moving"])
+    view = More4DPipeline.from_pretrained(random_preset).film(scene.tracks, "x_moving", seed=3)
+    assert torch.equal(view.camera_path.world_to_camera, scene.views["x_moving"].camera_path.world_to_camera)
+    # what is printed of a scene is short
+    assert repr(scene) == "Scene(80 x 60 pixels, 4 frames, films: x_moving, prompt: 'it rolls')"
+    assert repr(view) == "View('x_moving', 80 x 60 pixels, 4 frames)"
+
+
+@pytest.mark.parametrize("prompt", [None, "the camera pans left"])
+def test_without_a_prompt_what_stands_out_moves_as_on_the_command_line(random_preset, photo, caplog, prompt):
+    scene = a_scene(random_preset, photo, cameras=[], prompt=prompt)
+    assert scene.prompt == "it moves"
+    assert ("no prompt: what stands out moves ('it moves')" in caplog.text) == (prompt is None)
 
 
 @pytest.mark.parametrize("given", [{"num_frames": 7}, {"fps": 30}])

@@ -11,13 +11,14 @@ from more4d.cameras.raw_path import RawCameraPath
 from more4d.files.atomic import load_arrays
 from more4d.files.tables import split_lines
 from more4d.foundation.documents import read_json, read_text
-from more4d.foundation.errors import InputError, shown
+from more4d.foundation.errors import InputError, checked, shown
 
 FOLDERS_DOWN, SHOWN = 3, 3
 """Folders down to which models are looked for, and how many are named."""
 WANTED = "a camera file (more4d camera formats lists what is read)"
 
 
+@checked
 def read_camera_file(
     path: str | Path, *, format: str | None = None, part: str | None = None, convention: str | None = None
 ) -> RawCameraPath:
@@ -60,6 +61,7 @@ def frames_of_ours(path: Path) -> int | None:
     return len(frames) if isinstance(frames, list) and frames else None
 
 
+@checked
 def write_camera_file(path: str | Path, raw: RawCameraPath, *, format: str) -> None:
     """Write a path in one of the formats that are written; `read_camera_file` is the inverse.
 

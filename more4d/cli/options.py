@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -98,16 +99,23 @@ def shown_folder(folder: Path) -> Path:
 
 
 def check_output(folder: Path) -> None:
-    """Refuse a folder to write into where a file is in the way.
+    """Refuse a folder to write into where a file is in the way, or where nothing can be made.
 
     Raises:
-        InputError: names the file.
+        InputError: names the file or folder.
     """
     for place in (folder, *folder.parents):
         if place.exists() and not place.is_dir():
             raise InputError(
                 f"cannot write into {folder}: {place} is a file, not a folder; choose another one"
             )
+    there = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        text = f"{there} takes no files ({error.strerror})"
+        raise InputError(f"cannot write into {folder}: {text}; choose another one") from error
 
 
 def add_device_option(group: Any) -> None:

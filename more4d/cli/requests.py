@@ -187,14 +187,8 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         InputError: a value cannot be used.
     """
     from more4d.cli.job_lists import name_of_tracks, read_list
-    from more4d.runs.job import (
-        WITHOUT_PROMPT,
-        check,
-        check_files,
-        check_values,
-        unique_names,
-        with_spoken_cameras,
-    )
+    from more4d.pipelines.cameras import WITHOUT_PROMPT
+    from more4d.runs.job import check, check_files, check_values, unique_names, with_spoken_cameras
 
     job = _job_of(options)
     with usage_errors(options.parser):

@@ -55,21 +55,27 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem[:100]}.{secrets.token_hex(4)}{path.suffix}")
+    begun = False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with default_permissions(temporary):
+                begun = True
                 yield temporary
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         finally:
-            temporary.unlink(missing_ok=True)
+            if begun:
+                temporary.unlink(missing_ok=True)
     except OSError as error:
-        reason = write_reason(error)
+        # once the file can be there, an unknown reason may be one of what is read for it
+        reason = write_reason(error) or (None if begun else error.strerror)
         if reason is None:
             raise
-        raise InputError(f"cannot write {path.name} into {path.parent}: {reason}") from error
+        raise InputError(
+            f"cannot write {path.name} into {path.parent}: {reason}; choose another place"
+        ) from error
 
 
 def write_reason(error: OSError) -> str | None:

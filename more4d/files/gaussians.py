@@ -35,7 +35,7 @@ from more4d.files.image import to_uint8
 from more4d.files.problems import error_summary
 from more4d.files.tracks import CAMERA, read_tensors
 from more4d.foundation.documents import check_readable, parse_json
-from more4d.foundation.errors import InputError
+from more4d.foundation.errors import InputError, checked
 from more4d.geometry.camera import Camera
 from more4d.geometry.gaussian_scene import GaussianScene
 
@@ -48,6 +48,7 @@ RESERVED = (FORMAT, "camera", "fps", "scene_depth_m", "caption")
 WHITE = 255
 
 
+@checked
 def save_gaussians(path: str | Path, scene: GaussianScene, *, metadata: dict[str, str] | None = None) -> None:
     """Write a scene; equal scenes give equal files. What is rounded is said at the head of this module.
 
@@ -74,6 +75,7 @@ def save_gaussians(path: str | Path, scene: GaussianScene, *, metadata: dict[str
         sort_metadata(temporary)
 
 
+@checked
 def load_gaussians(path: str | Path) -> GaussianScene:
     """Read what `save_gaussians` wrote.
 

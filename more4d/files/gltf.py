@@ -23,7 +23,7 @@ from more4d.files.splat_formats import FLIP, SH_0, flipped_rotations
 from more4d.geometry.shared_paths import TOLERANCE_PX
 from more4d.geometry.splats import Splats, SplatScene
 
-FLOAT, UNSIGNED_BYTE, UNSIGNED_SHORT = 5126, 5121, 5123
+FLOAT = 5126
 POINTS = 0
 ARRAY_BUFFER = 34962
 HIDDEN_SCALE = 1e-6
@@ -105,13 +105,11 @@ def morph_targets(scene: SplatScene) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _points(glb: "_Glb", splats: Splats) -> dict[str, int]:
-    # 16 bits: dark tones of linear light would be banded in 8.
-    linear = np.ones((len(splats), 4))
-    linear[:, :3] = srgb_decode(splats.colours.double()).numpy()
-    colour = np.rint(linear * 65535).astype(np.uint16)
+    # Floats: dark tones of linear light would be banded in 8 bits, and trimesh takes the low bytes of 16.
+    linear = srgb_decode(splats.colours.double()).numpy()
     return {
         "POSITION": glb.accessor(splats.positions.numpy() * FLIP, "VEC3", limits=True),
-        "COLOR_0": glb.accessor(colour, "VEC4", component=UNSIGNED_SHORT, normalized=True),
+        "COLOR_0": glb.accessor(linear, "VEC3"),
     }
 
 
@@ -144,14 +142,11 @@ class _Glb:
         values: np.ndarray,
         kind: str,
         *,
-        component: int = FLOAT,
-        normalized: bool = False,
         limits: bool = False,
         vertices: bool = True,
     ) -> int:
         """Values [count, components] in a view of their own; returns the accessor's index."""
-        if component == FLOAT:
-            values = values.astype("<f4")
+        values = values.astype("<f4")
         data = np.ascontiguousarray(values).tobytes()
         view = {"buffer": 0, "byteOffset": len(self.blob), "byteLength": len(data)}
         self.blob += data + b"\0" * (-len(data) % 4)
@@ -159,10 +154,9 @@ class _Glb:
         rows = values.reshape(len(values), -1)
         entry = {
             "bufferView": len(self.tree["bufferViews"]) - 1,
-            "componentType": component,
+            "componentType": FLOAT,
             "count": len(values),
             "type": kind,
-            **({"normalized": True} if normalized else {}),
             **({"min": rows.min(0).tolist(), "max": rows.max(0).tolist()} if limits else {}),
         }
         self.tree["accessors"].append(entry)

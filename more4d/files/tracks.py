@@ -49,7 +49,7 @@ from more4d.files.image import to_uint8
 from more4d.files.problems import error_summary
 from more4d.files.tracker_outputs import tracks_of_arrays
 from more4d.foundation.documents import check_readable, parse_json
-from more4d.foundation.errors import InputError
+from more4d.foundation.errors import InputError, checked
 from more4d.geometry.camera import MAX_ASPECT, Camera
 from more4d.geometry.tracks import (
     FilledPoints,
@@ -72,6 +72,7 @@ _RESERVED_KEYS = ("format", "version", "camera", "fps", "caption", "frames", "sc
 _FLOAT16_LIMIT = 60_000.0
 
 
+@checked
 def save_tracks(path: str | Path, tracks: Tracks, *, metadata: dict[str, str] | None = None) -> None:
     """Write tracks as safetensors; motion is stored as float16 (11 significant bits) in normalised units.
 
@@ -103,6 +104,7 @@ def save_tracks(path: str | Path, tracks: Tracks, *, metadata: dict[str, str] | 
         sort_metadata(temporary)
 
 
+@checked
 def load_tracks(path: str | Path) -> Tracks:
     """Read a track file of either kind.
 

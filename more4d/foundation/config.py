@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from more4d.foundation.documents import DocumentError, parse_yaml, read_text
-from more4d.foundation.errors import ConfigError, shown
+from more4d.foundation.errors import ConfigError, InputError, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -245,12 +245,16 @@ def torch_generator(*parts: int | str, device: "str | torch.device" = "cpu") -> 
     return torch.Generator(device=device).manual_seed(derive_seed(*parts))
 
 
-def drawn_seed(seed: int, generator: "torch.Generator | None") -> int:
-    """The seed, or one that the generator draws."""
+def drawn_seed(seed: int | None, generator: "torch.Generator | None") -> int:
+    """The seed, by default 0, or one that the generator draws; `InputError` if there are both."""
     import torch
 
     if generator is None:
-        return seed
+        return int(seed or 0)
+    if seed is not None:
+        raise InputError(
+            f"seed {seed} and a generator both say what noise is drawn; leave out one of the two"
+        )
     return int(torch.randint(2**62, (), generator=generator, device=generator.device))
 
 

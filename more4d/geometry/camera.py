@@ -12,10 +12,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from more4d.foundation.errors import checked
+
 MAX_ASPECT = 4.0
 """Longer pictures are cropped to this."""
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Camera:
     """Pinhole intrinsics, independent of resolution.
@@ -106,6 +109,7 @@ def pixel_centres(height: int, width: int) -> Float[Tensor, "height width 2"]:
     return torch.stack([u, v], -1)
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class CameraPath:
     """A moving camera.
@@ -147,6 +151,7 @@ class CameraPath:
         return points @ pose[:3, :3].T + pose[:3, 3]
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class DepthMap:
     """Depth (the z coordinate, not the distance) of every pixel, and the camera that saw it.

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Int8
 from torch import Tensor
 
+from more4d.foundation.errors import checked, shown
 from more4d.geometry.camera import Camera
 from more4d.geometry.shared_paths import MOST_PATHS, principal_paths
 from more4d.geometry.splats import Splats, SplatScene
@@ -57,6 +58,7 @@ class Gaussians(Splats):
         return Gaussians(**{each.name: getattr(self, each.name)[which] for each in fields(self)})
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class GaussianScene:
     """A moving scene; see the head of this module.
@@ -126,6 +128,11 @@ class GaussianScene:
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    def __repr__(self) -> str:
+        """What it is, without its tensors."""
+        about = f"{len(self)} splats, {len(self.moving)} of them move, {self.frames} frames"
+        return f"GaussianScene({about}, caption: {shown(self.caption)})"
 
     def displacement(self, time: float) -> Float[Tensor, "moving 3"]:
         """How far each moving splat is from where it was in frame 0, in metres; differentiable."""

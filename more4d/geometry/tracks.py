@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from more4d.foundation.errors import checked
 from more4d.geometry.camera import Camera, DepthMap
 from more4d.geometry.motion_upsampling import MotionTaps, interpolation_taps
 
@@ -164,6 +165,7 @@ def _check_picture(tracks: Tracks) -> None:
         raise ValueError(f"fps must be positive and finite, got {tracks.fps}")
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class PointTracks(Tracks):
     """Tracks by their positions; see `Tracks` for the fields."""
@@ -182,13 +184,10 @@ class PointTracks(Tracks):
         if len(shape) != 4 or shape[-1] != 3 or 0 in shape:
             raise ValueError(f"positions must be frames x height x width x 3, got {shape}")
         if tuple(self.colours.shape) != shape[1:]:
-            raise ValueError(
-                f"colours must be {shape[1:]} like the positions, got {tuple(self.colours.shape)}"
-            )
+            raise ValueError(f"colours must be {shape[1:]} like positions, got {tuple(self.colours.shape)}")
         if tuple(self.visibility.shape) != shape[:3]:
-            raise ValueError(
-                f"visibility must be {shape[:3]} like the positions, got {tuple(self.visibility.shape)}"
-            )
+            seen = tuple(self.visibility.shape)
+            raise ValueError(f"visibility must be {shape[:3]} like positions, got {seen}")
         if self.visibility.dtype != torch.bool:
             raise ValueError(f"visibility must be boolean, got {self.visibility.dtype}")
         # The extremes of what holds a NaN are NaN; isfinite would take memory for all positions twice more.
@@ -226,6 +225,7 @@ class PointTracks(Tracks):
         )
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class UpsampledTracks(Tracks):
     """Tracks by the motion that a network generated at a smaller size; every pixel takes that of one place.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from more4d.foundation.errors import InputError
+from more4d.foundation.errors import InputError, checked, shown
 from more4d.pipelines.camera_spec import DEFAULT_FRAMES, CameraSpec
 from more4d.pipelines.camera_spec import parse_cameras as parse_cameras
 from more4d.pipelines.motion_control import NEUTRAL, TWICE_SAID, MotionControl
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 MAX_FRAMES = 400
+WITHOUT_PROMPT = "it moves"
 DEFAULT_SIZE = "default"
 DEFAULT_SIDE = 1280
 MIN_SIDE, MAX_SIDE = 16, 8192
@@ -29,11 +30,12 @@ _NAME_LENGTH, _NAME_BYTES = 80, 240
 """File systems allow 255 bytes, and a repeated name gets a number."""
 
 
+@checked
 def camera_path(
-    name: "str | Path | CameraSpec",
+    name: str | Path | CameraSpec,
     tracks: "Tracks",
     *,
-    scene_depth_m: float | None = None,
+    scene_depth_m: float | int | None = None,
     height: int | None = None,
     width: int | None = None,
 ) -> "CameraPath":
@@ -50,7 +52,10 @@ def camera_path(
         InputError: there is no such path, or the file holds none.
     """
     from more4d.geometry.camera import fit
+    from more4d.geometry.tracks import Tracks
 
+    if not isinstance(tracks, Tracks):
+        raise InputError(f"a camera path is made for tracks, got {shown(tracks)}; give those of a scene")
     spec = name if isinstance(name, CameraSpec) else CameraSpec.parse(str(name))
     scene_depth_m = scene_depth_m or scene_depth_of(tracks)
     size = {"height": height or tracks.height, "width": width or tracks.width}
@@ -99,6 +104,20 @@ def folder_name(name: str) -> str:
     return plain.encode()[:_NAME_BYTES].decode(errors="ignore") or "item"
 
 
+def prompt_of(asked: str | None, said: str, *, needless: bool) -> str:
+    """What a prompt says, or that what stands out moves, where it says of the camera alone or was not given.
+
+    Args:
+        said: the prompt without the camera.
+        needless: whether strokes or tracks say what moves.
+    """
+    if said or needless or (asked is not None and not asked.strip()):
+        return said
+    if asked is None:
+        _log.warning("no prompt: what stands out moves ('%s')", WITHOUT_PROMPT)
+    return WITHOUT_PROMPT
+
+
 def check_request(
     prompt: str, frames: int | None, fps: float, control: MotionControl = NEUTRAL, *, masked: bool = False
 ) -> None:
@@ -107,10 +126,10 @@ def check_request(
     Raises:
         InputError: names the value.
     """
-    if not isinstance(prompt, str) or not (prompt.strip() or control.strokes):
+    control.check()
+    if not (prompt.strip() or control.strokes):
         raise InputError("the prompt is empty; say what moves and where, such as 'the dog runs to the left'")
     check_timing(frames, float(fps))
-    control.check()
     control.check_together()
     if masked and control.strokes:
         raise InputError(TWICE_SAID)
@@ -142,13 +161,17 @@ def named_cameras(
         InputError: there is no such path, two have one name, or a name cannot be that of a folder.
     """
     # One name would be read letter by letter, and one path is no list.
-    if isinstance(cameras, (str, Path)) or hasattr(cameras, "world_to_camera"):
+    if isinstance(cameras, (str, Path, CameraSpec)) or hasattr(cameras, "world_to_camera"):
         cameras = [cameras]
+    cameras = () if cameras is None else cameras
     listed = [
         camera if not isinstance(camera, (str, Path, CameraSpec)) else CameraSpec.parse(str(camera))
-        for camera in (cameras.values() if isinstance(cameras, Mapping) else cameras or ())
+        for camera in (cameras.values() if isinstance(cameras, Mapping) else cameras)
     ]
-    names = list(cameras) if isinstance(cameras, Mapping) else [camera.name for camera in listed]
+    for camera in listed:
+        if not isinstance(camera, CameraSpec) and not hasattr(camera, "world_to_camera"):
+            raise InputError(f"{shown(camera)} is no camera; give the name of a path, a file or a CameraPath")
+    names = list(map(str, cameras)) if isinstance(cameras, Mapping) else [camera.name for camera in listed]
     for name, camera in zip(names, listed, strict=True):
         if name != folder_name(name):
             raise InputError(f"'{name}' cannot name a view and its folder; call it '{folder_name(name)}'")

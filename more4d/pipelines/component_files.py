@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from more4d.files.atomic import content_name
-from more4d.foundation.errors import ConfigError
+from more4d.foundation.errors import ConfigError, checked
 from more4d.pipelines.preset import ComponentFile, LoraFiles, Preset, resolved_options
 from more4d.weights.load import Checkpoint, inspect
 from more4d.weights.registry import ROLES
@@ -21,6 +21,7 @@ CODEC_METADATA_KEY = "trajectory_codec"
 _log = logging.getLogger(__name__)
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Lora:
     """Low-rank updates to merge into a generator, as `weights.lora` reads them.

@@ -11,12 +11,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
+from more4d.files.problems import plural
 from more4d.foundation.documents import read_json
-from more4d.foundation.errors import ConfigError, InputError, shown
+from more4d.foundation.errors import ConfigError, InputError, checked, shown
 
 _log = logging.getLogger(__name__)
 MOST_MOTION = 3.0
@@ -36,6 +36,7 @@ _NUMBER = r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*"
 _POINT = re.compile(rf"{_NUMBER},{_NUMBER}(?:,{_NUMBER})?(?:@{_NUMBER})?")
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Stroke:
     """A path drawn on the photo; the thing under its first point follows it.
@@ -70,13 +71,14 @@ class Stroke:
         Raises:
             InputError: too few points, or numbers that are no path.
         """
-        flat = tuple((float(x), float(y)) for x, y in points)
-        stroke = cls(
-            points=flat,
-            depths=tuple(float(each) for each in depths or [1.0] * len(flat)),
-            times=tuple(float(each) for each in times or _even_times(flat)),
-            mask=mask,
-        )
+        try:
+            flat = tuple((float(x), float(y)) for x, y in points)
+            depths = [1.0] * len(flat) if depths is None else [float(each) for each in depths]
+            times = _even_times(flat) if times is None else [float(each) for each in times]
+        except (TypeError, ValueError) as error:
+            text = "points are pairs of x and y, depths and times are numbers"
+            raise InputError(f"a stroke's {text}, got points {shown(points)}") from error
+        stroke = cls(points=flat, depths=tuple(depths), times=tuple(times), mask=mask)
         stroke.check()
         return stroke
 
@@ -88,7 +90,8 @@ class Stroke:
         """
         text = self._points_text()
         if not 2 <= len(self.points) <= MOST_POINTS:
-            raise InputError(f"stroke '{text}' has {len(self.points)} points; give 2 to {MOST_POINTS}")
+            points = plural(len(self.points), "point")
+            raise InputError(f"stroke '{text}' has {points}; give 2 to {MOST_POINTS}")
         if not len(self.points) == len(self.depths) == len(self.times):
             raise InputError(f"stroke '{text}' needs one depth and one time for each of its points")
         # NaN fails no comparison, so it is looked for by itself.
@@ -164,6 +167,7 @@ class Stroke:
         return values | ({} if self.mask is None else {"mask": str(self.mask)})
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class MotionControl:
     """How much moves, and where to.
@@ -192,10 +196,6 @@ class MotionControl:
         Raises:
             InputError: one line that names the value and the range.
         """
-        for name in ("amount", "still_guidance", "follow", "reach"):
-            value = getattr(self, name)
-            if not isinstance(value, Real) and (value is not None or name in ("amount", "still_guidance")):
-                raise InputError(f"'{name}' of a MotionControl must be a number, got {shown(value)}")
         if not 0 <= self.amount <= MOST_MOTION:
             raise InputError(
                 f"the amount of motion must lie from 0 (still) to {MOST_MOTION:g}, got {self.amount:g}; 1 is "

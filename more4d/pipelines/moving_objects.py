@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from more4d.files.image import load_mask
-from more4d.foundation.errors import InputError
+from more4d.foundation.errors import InputError, shown
 from more4d.geometry.camera import resize
 from more4d.geometry.label_maps import connected, nearest_label, nearest_place, with_rim
 from more4d.pipelines.depth_outlines import hold_to_depth
@@ -245,13 +245,16 @@ def objects_of_masks(masks: Any, height: int, width: int) -> Int[Tensor, "height
     objects, count = torch.zeros(height, width, dtype=torch.long), 0
     for each in masks if isinstance(masks, list | tuple) else [masks]:
         name = str(each) if isinstance(each, str | Path) else "the mask"
-        marks = load_mask(Path(each)) if isinstance(each, str | Path) else torch.as_tensor(each).long()
+        try:
+            marks = load_mask(Path(each)) if isinstance(each, str | Path) else torch.as_tensor(each).long()
+        except (TypeError, ValueError, RuntimeError) as error:  # of what is no array
+            raise InputError(f"a mask must be a path, an array or a tensor, got {shown(each)}") from error
         size = tuple(marks.shape)
         # A large photo may have been shrunk while it was read: shapes are compared, to within a pixel.
         if len(size) != 2 or abs(size[1] * height - size[0] * width) > max(size):
-            shown = " x ".join(map(str, reversed(size)))
+            sides = " x ".join(map(str, reversed(size)))
             raise InputError(
-                f"{name} is {shown} and the photo {width} x {height} pixels; give a mask of the whole photo"
+                f"{name} is {sides} and the photo {width} x {height} pixels; give a mask of the whole photo"
             )
         fitted = resize(marks[..., None].float(), height, width, mode="nearest")[..., 0]
         numbers = [number for number in fitted.unique().tolist() if number != 0]

@@ -22,7 +22,7 @@ from more4d.files.scene_folder import (
     view_name,
 )
 from more4d.files.video_formats import DEFAULT_CODEC, check_encoders, check_film_format
-from more4d.foundation.errors import InputError
+from more4d.foundation.errors import InputError, checked, shown
 from more4d.geometry.camera import CameraPath, DepthMap
 from more4d.geometry.tracks import FilledPoints, Tracks
 from more4d.pipelines.background import Background
@@ -50,6 +50,10 @@ class View:
     filled: FilledPoints
     background: Background | None = None
 
+    def __repr__(self) -> str:
+        frames, height, width = self.rendering.coverage.shape
+        return f"View({shown(self.camera_path.name)}, {width} x {height} pixels, {frames} frames)"
+
     @property
     def frames(self) -> Float[Tensor, "frames height width 3"]:
         """The completed film, RGB in [0, 1]; equal to the rendering outside of its holes."""
@@ -65,6 +69,7 @@ class View:
         return (frames_with_alpha if alpha else completed_frames)(self.rendering, self.fill, **behind)
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Scene:
     """A moving 4-D scene and the views that were filmed of it.
@@ -84,6 +89,11 @@ class Scene:
     views: dict[str, View]
     prompt: str
     metadata: dict[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """What it is, without its tensors."""
+        about = f"{self.tracks.width} x {self.tracks.height} pixels, {self.tracks.frames} frames"
+        return f"Scene({about}, films: {', '.join(self.views) or 'none'}, prompt: {shown(self.prompt)})"
 
     def save(
         self,
@@ -156,6 +166,7 @@ def film_views(
     return views
 
 
+@checked
 def with_background(
     tracks: Tracks, views: Mapping[str, View], *, seed: int = 0, progress: Progress = no_progress
 ) -> dict[str, View]:

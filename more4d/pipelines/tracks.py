@@ -53,8 +53,21 @@ LATENT_CHANNELS = 16  # of every Wan VAE
 STILL_PX = 0.5
 """Of the networks' grid: what goes less far never leaves its pixel. Generated motion is 0 or more than 1."""
 NOTHING_MOVES = "nothing moves in these tracks"
+TRACK_COMPONENTS = ("strag", "trajectory_codec", "text", "motion_features", "clip")
 
 _log = logging.getLogger(__name__)
+
+
+def tracks_fingerprint(components: Components, control: MotionControl = NEUTRAL) -> str:
+    """Of the networks that tracks depend on: that of the reach only where one is asked for."""
+    more = () if control.reach is None else ("motion_reach",)
+    return components.fingerprint(*TRACK_COMPONENTS, *more)
+
+
+def tracks_metadata(components: Components, seed: int, control: MotionControl = NEUTRAL) -> dict[str, str]:
+    """What is stored with tracks: the seed, what was asked of motion, and the networks' fingerprint."""
+    fingerprint = tracks_fingerprint(components, control)
+    return {"seed": str(seed), "model": f"{components.preset.name} {fingerprint}", **control.metadata()}
 
 
 def image_to_tracks(

@@ -18,6 +18,7 @@ from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d, interp
 from more4d.files.image import to_uint8
 from more4d.files.tracks import quantise_filled_points
 from more4d.foundation.config import torch_generator
+from more4d.foundation.errors import checked
 from more4d.geometry.background import fill_background
 from more4d.geometry.camera import CameraPath
 from more4d.geometry.tracks import FilledPoints, Tracks
@@ -74,6 +75,7 @@ class Film:
         return self.colour[index].float() / WHITE, self.coverage[index].float() / WHITE
 
 
+@checked
 def render(
     tracks: Tracks,
     camera_path: CameraPath,
@@ -98,8 +100,8 @@ def render(
         progress: called with (frames done, frames in all).
 
     Raises:
-        ValueError: tracks and path differ in their number of frames.
-        InputError: there is no such rasteriser, or it cannot run on the tracks' device.
+        InputError: tracks and path differ in their number of frames; there is no such rasteriser, or it
+            cannot run on the tracks' device.
         MissingPackageError: its package is not installed.
     """
     there = tracks.to(device) if device is not None and needs_gpu(raster) else tracks

@@ -119,8 +119,8 @@ def render_layers(
         width: columns of the image.
 
     Raises:
-        ValueError: tracks and path differ in their number of frames and the tracks are not still, or the
-            layers are of another size.
+        InputError: tracks and path differ in their number of frames and the tracks are not still.
+        ValueError: the layers are of another size.
     """
     check_frames(tracks, camera_path)
     if tuple(layers.outline.shape) != (tracks.height, tracks.width):

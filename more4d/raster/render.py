@@ -7,6 +7,7 @@ from einops import reduce
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera, CameraPath
 from more4d.geometry.tracks import Tracks
 from more4d.raster.interface import MARGIN, NEAR_M, Rendering, camera_depth, pack_cameras
@@ -136,7 +137,7 @@ def render_tracks(
     """All frames of `render_frames`.
 
     Raises:
-        ValueError: tracks and path differ in their number of frames and the tracks are not still (one frame).
+        InputError: tracks and path differ in their number of frames and the tracks are not still (one frame).
     """
     size = {"height": height, "width": width}
     chunks = render_frames(tracks, camera_path, **size, backend=backend, supersampling=supersampling)
@@ -168,7 +169,7 @@ def render_frames(
             (`average_cells`), which antialiases edges and places points between pixels.
 
     Raises:
-        ValueError: tracks and path differ in their number of frames and the tracks are not still (one frame).
+        InputError: tracks and path differ in their number of frames and the tracks are not still (one frame).
     """
     check_frames(tracks, camera_path)
     rasteriser = open_rasteriser(backend, tracks.colours.device)
@@ -204,10 +205,10 @@ def check_frames(tracks: Tracks, camera_path: CameraPath) -> None:
     """Refuse tracks and a path that do not fit.
 
     Raises:
-        ValueError: they differ in their number of frames and the tracks are not still (one frame).
+        InputError: they differ in their number of frames and the tracks are not still (one frame).
     """
     if tracks.frames not in (1, camera_path.frames):
-        raise ValueError(
+        raise InputError(
             f"the tracks have {tracks.frames} frames and camera path '{camera_path.name}' has "
             f"{camera_path.frames}; sample the path at as many frames"
         )

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from more4d.foundation.errors import InputError, checked
 from more4d.geometry.camera import CameraPath
 from more4d.geometry.gaussian_scene import Gaussians, GaussianScene
 from more4d.raster.interface import Rendering, pack_cameras
@@ -109,6 +110,7 @@ class _Splat(torch.autograd.Function):
         return (*(torch.from_numpy(each) for each in made), None)
 
 
+@checked
 @torch.no_grad()
 def render_gaussians(
     scene: GaussianScene,
@@ -128,7 +130,7 @@ def render_gaussians(
         last = scene.frames - 1
         times = [last * index / max(camera_path.frames - 1, 1) for index in range(camera_path.frames)]
     if len(times) != camera_path.frames:
-        raise ValueError(f"{camera_path.frames} poses need as many times, got {len(times)}")
+        raise InputError(f"{camera_path.frames} poses need as many times, got {len(times)}")
     cameras = pack_cameras(camera_path, height, width)
     frames = []
     for time, camera in zip(times, cameras, strict=True):

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, relu
 
 from more4d.foundation.config import torch_generator
+from more4d.foundation.errors import checked
 from more4d.geometry.gaussian_scene import GaussianScene
 from more4d.raster.splatting import NEAR, splat
 from more4d.reconstruction.films import TrainingFilm
@@ -47,6 +48,7 @@ LEAST_OPACITY = 0.02
 EDGE = 1e-4
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class FitSettings:
     """How long a scene is fitted, and to what.

@@ -71,7 +71,7 @@ def film_item(
     Raises:
         InputError: the folder holds no item, or cannot be written to.
         WeightsError: a network's file cannot be used.
-        ValueError: tracks and path differ in their number of frames.
+        InputError: tracks and path differ in their number of frames.
     """
     with locked(folder):
         tracks, record = load_tracks(folder / TRACKS), RunRecord.reopened(folder)

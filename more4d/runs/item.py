@@ -52,7 +52,7 @@ from more4d.pipelines.cameras import CameraSpec
 from more4d.pipelines.depth import depth_map_from_file, film_size
 from more4d.pipelines.preset import TEXTURE
 from more4d.pipelines.sampling import Progress, no_progress
-from more4d.pipelines.tracks import NOTHING_MOVES
+from more4d.pipelines.tracks import NOTHING_MOVES, tracks_fingerprint, tracks_metadata
 from more4d.pipelines.views import Film, completed_frames, frames_with_alpha
 from more4d.raster.registry import AUTO
 from more4d.runs.camera_stage import choose_for_item
@@ -264,7 +264,7 @@ def _make_tracks(item: _Item, depth_id: str) -> str:
             job.seed,
             frames,
             job.fps,
-            pipe.tracks_fingerprint(job.control),
+            tracks_fingerprint(pipe.components, job.control),
             preset.frames,
             as_inputs(preset.tracks),
             [preset.median_motion_px, preset.smooth_motion_passes, preset.clip_image],
@@ -282,7 +282,7 @@ def _make_tracks(item: _Item, depth_id: str) -> str:
             tracks = pipe.generate_tracks(photo, item.depth, job.prompt, **settings, callback=report)
         else:
             tracks = quantise_tracks(read_job_tracks(job))
-        about = pipe.tracks_metadata(job.seed, job.control) | {"prompt": job.prompt}
+        about = tracks_metadata(pipe.components, job.seed, job.control) | {"prompt": job.prompt}
         save_tracks_stage(item.folder, tracks, about)
         item.tracks = tracks
 

@@ -16,7 +16,14 @@ from more4d.foundation.errors import InputError
 from more4d.geometry.intrinsics import check_fov, check_intrinsics
 from more4d.pipelines.camera_spec import CameraChooser
 from more4d.pipelines.camera_words import steered
-from more4d.pipelines.cameras import CameraSpec, check_request, check_timing, folder_name, parse_cameras
+from more4d.pipelines.cameras import (
+    CameraSpec,
+    check_request,
+    check_timing,
+    folder_name,
+    parse_cameras,
+    prompt_of,
+)
 from more4d.pipelines.motion_control import NEUTRAL, MotionControl
 from more4d.pipelines.preset import TEXTURE
 from more4d.raster.registry import AUTO
@@ -45,7 +52,6 @@ ITEM_FILES = (
     *("cameras.png", "gaussians.safetensors", "gaussians.part.safetensors", "gaussians.png", "paths"),
 )
 """Files beside the folders of an item's cameras."""
-WITHOUT_PROMPT = "it moves"
 DEFAULT_CAMERAS = parse_cameras(("auto:2",))
 
 
@@ -193,8 +199,7 @@ def with_spoken_cameras(job: Job) -> Job:
     prompt, cameras = steered(job.prompt, camera_folders(job))
     if prompt == job.prompt:
         return job
-    if not prompt and job.tracks is None and not job.control.strokes:
-        prompt = WITHOUT_PROMPT
+    prompt = prompt_of(job.prompt, prompt, needless=job.tracks is not None or bool(job.control.strokes))
     return replace(job, prompt=prompt, cameras=tuple(cameras.values()))
 
 
@@ -313,8 +318,9 @@ def about_run(pipe: "More4DPipeline", job: Job) -> dict[str, Any]:
     import torch
 
     import more4d
-    from more4d.pipeline import TRACK_COMPONENTS, VIEW_COMPONENTS
+    from more4d.pipeline import VIEW_COMPONENTS
     from more4d.pipelines.prompt_words import understand
+    from more4d.pipelines.tracks import TRACK_COMPONENTS
 
     components = pipe.components
     recorded = dict.fromkeys(("depth", *TRACK_COMPONENTS, *VIEW_COMPONENTS))

@@ -25,7 +25,7 @@ from more4d.files.hub_backend import HUBS, Notify, RemoteFile, is_offline
 from more4d.files.problems import plural
 from more4d.foundation.config import USER_WEIGHTS
 from more4d.foundation.documents import DocumentError, parse_json, read_bytes
-from more4d.foundation.errors import ConfigError, InputError
+from more4d.foundation.errors import ConfigError, InputError, checked
 from more4d.weights.manifest import Part, choose_parts
 
 LOCK = "weights.lock.json"
@@ -122,6 +122,7 @@ def read_lock(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path} {error}; remove it, and it is written anew") from error
 
 
+@checked
 def plan_fetch(
     preset: str,
     names: Sequence[str] = (),
@@ -202,6 +203,7 @@ def run_fetch(
     return unverified
 
 
+@checked
 def fetch_weights(
     preset: str, parts: Sequence[str] = (), *, weights: Path | str | None = None, **options: Any
 ) -> Path:

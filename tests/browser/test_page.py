@@ -173,6 +173,12 @@ def test_scrubbing_shows_another_moment(point_page: Page) -> None:
     assert min(shot[:500].std() for shot in pictures) > 20
     assert np.mean(np.abs(pictures[0].astype(int) - pictures[1]) > 10) > 0.01
     assert point_page.run("document.getElementById('clock').textContent") == "1.00 s"
+    # buttons are drawn: a symbol that no font has is an empty box
+    symbols = (
+        "[...document.querySelectorAll('button')].every(e => /^[\\x20-\\x7e]*$/.test(e.textContent.trim()))"
+    )
+    assert point_page.run(symbols)
+    assert point_page.run("document.querySelector('#play path').getBoundingClientRect().width") > 5
 
 
 def test_keys_do_what_the_help_says(point_page: Page) -> None:

@@ -11,6 +11,7 @@ import pytest
 import trimesh
 
 from more4d.files.gltf import GAUSSIANS, gaussians_glb, morph_targets, points_glb
+from more4d.files.hdr import srgb_decode
 from more4d.geometry.splats import SplatScene, splat_scene
 from tests.browser.conftest import long_gaussians, moving_tracks
 from tests.files.foreign import played, validation
@@ -33,7 +34,7 @@ def numbers(data: bytes, accessor: int) -> np.ndarray:
     tree, blob = tree_of(data)
     entry = tree["accessors"][accessor]
     view = tree["bufferViews"][entry["bufferView"]]
-    kind = {5126: "<f4", 5123: "<u2"}[entry["componentType"]]
+    kind = {5126: "<f4"}[entry["componentType"]]
     width = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}[entry["type"]]
     found = np.frombuffer(blob, kind, entry["count"] * width, view["byteOffset"])
     return found.reshape(entry["count"], width)
@@ -48,6 +49,8 @@ def test_a_library_of_meshes_reads_the_points(scene: SplatScene, tmp_path: Path)
     for name, splats in (("still", scene.still), ("moving", scene.moving)):
         cloud = read.geometry[read.graph[name][1]]
         assert np.allclose(cloud.vertices * FLIP, splats.positions.numpy(), atol=1e-6)
+        # linear light, as it is stored; trimesh keeps 8 bits of it
+        assert np.abs(cloud.colors[:, :3] / 255 - srgb_decode(splats.colours.double()).numpy()).max() < 0.002
 
 
 def test_khronos_validator_finds_nothing(scene: SplatScene, tmp_path: Path) -> None:
@@ -86,8 +89,8 @@ def test_three_plays_the_points_as_the_tracks_move(scene: SplatScene, tmp_path: 
 def test_what_stands_still_is_stored_once(scene: SplatScene) -> None:
     size = len(points_glb(scene))
     targets = len(morph_targets(scene)[0])
-    # positions 12 bytes, colours 8; each target 12 more of what moves
-    assert size < 20 * len(scene) + 12 * targets * len(scene.moving) + 6000
+    # positions 12 bytes, colours 12; each target 12 more of what moves
+    assert size < 24 * len(scene) + 12 * targets * len(scene.moving) + 6000
     every_frame = (12 + 4) * len(scene) * scene.frames  # as it was written before
     assert size < 0.3 * every_frame
 

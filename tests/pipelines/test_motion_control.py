@@ -57,7 +57,7 @@ def test_strokes_of_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("640,300", "has 1 points"),
+        ("640,300", "has 1 point;"),
         ("640 > 3", "'640' is no point of a stroke"),
         ("1,2 > x,y", "'x,y' is no point"),
         ("1,2 > 3,4 >", "'' is no point"),
@@ -88,14 +88,6 @@ def test_what_is_no_stroke_is_refused(text: str, message: str) -> None:
 def test_impossible_values_are_refused(values: dict[str, float], message: str) -> None:
     with pytest.raises(InputError, match=message):
         MotionControl(**values).check()
-
-
-@pytest.mark.parametrize(("name", "value"), [("follow", "1"), ("reach", [1]), ("amount", None)])
-def test_what_is_no_number_is_refused(name: str, value: Any) -> None:
-    control = MotionControl()
-    object.__setattr__(control, name, value)  # here annotations are checked, not where the package is used
-    with pytest.raises(InputError, match=f"'{name}' of a MotionControl must be a number, got "):
-        control.check()
 
 
 @pytest.mark.parametrize(

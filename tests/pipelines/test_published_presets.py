@@ -13,12 +13,12 @@ from safetensors import safe_open
 
 from more4d.files.atomic import content_name
 from more4d.foundation.errors import ConfigError, More4DError, WeightsError
-from more4d.pipeline import TRACK_COMPONENTS, VIEW_COMPONENTS
+from more4d.pipeline import VIEW_COMPONENTS
 from more4d.pipelines.component_files import CODEC_METADATA_KEY, Lora
 from more4d.pipelines.components import Components
 from more4d.pipelines.motion_filters import Guide
 from more4d.pipelines.preset import preset_names, read_preset
-from more4d.pipelines.tracks import generate_motion
+from more4d.pipelines.tracks import TRACK_COMPONENTS, generate_motion
 from more4d.pipelines.views import fill_holes
 from more4d.raster.interface import Rendering
 from more4d.weights.state import save_network, write_tensors

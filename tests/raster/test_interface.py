@@ -103,7 +103,7 @@ def test_still_tracks_follow_a_path_of_any_length() -> None:
 
 def test_tracks_and_path_of_different_length_are_an_error_with_both_numbers() -> None:
     path = still_path(CAMERA, *[torch.eye(4)] * 3)
-    with pytest.raises(ValueError, match=r"2 frames .* 3;"):
+    with pytest.raises(InputError, match=r"2 frames .* 3;"):
         render_tracks(moving_tracks(2), path, height=12, width=9)
 
 

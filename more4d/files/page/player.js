@@ -5,6 +5,9 @@ const SPEEDS = [0.1, 0.25, 0.5, 1, 2, 4];
 const LOOPS = ["loop", "there and back", "once"];
 const FREE = "free";
 const element = (id) => document.getElementById(id);
+// Paths, not characters: fonts may lack those.
+const SHAPES = { play: "M3 1v14l11-7z", pause: "M3 2h4v12h-4zM9 2h4v12h-4z", film: "M8 2a6 6 0 1 0 .1 0z", stop: "M3 3h10v10h-10z" };
+const draw = (id, shape) => element(id).querySelector("path").setAttribute("d", SHAPES[shape]);
 
 class Player {
   constructor(canvas, header, bytes) {
@@ -143,11 +146,12 @@ class Player {
 
   /** What the controls say. */
   show() {
-    element("play").textContent = this.playing ? "⏸" : "▶";
+    draw("play", this.playing ? "pause" : "play");
     element("play").setAttribute("aria-label", this.playing ? "pause" : "play");
     element("time").value = String(this.time);
     element("clock").textContent = `${(this.time / this.header.fps).toFixed(2)} s`;
-    element("record").textContent = this.recorder ? "■ stop" : "● video";
+    draw("record", this.recorder ? "stop" : "film");
+    element("record").querySelector("span").textContent = this.recorder ? "stop" : "video";
   }
 
   /** The picture on the screen as PNG; where nothing is, it is transparent. */
