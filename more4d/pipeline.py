@@ -166,14 +166,12 @@ class More4DPipeline:
 
         Args:
             image: path of a picture or video, PIL image, or array or tensor [H, W, 3] (uint8 or in [0, 1]).
-            prompt: what happens; by default what stands out moves. What it says of the camera is cut out, and
-                takes the place of "auto".
+            prompt: what happens, by default what stands out moves; what it says of cameras replaces "auto".
             cameras: names of paths, files, `CameraPath`s, or a dict of these; "auto:2": two paths chosen for
                 the scene (`pipelines.camera_choice`), which name their views.
             num_frames, fps: of the result, by default 49 and 12; the motion spans all frames.
             seed: of all noise, by default 0; equal seeds give equal scenes. `generator` draws one.
-            depth: the image's own depth in metres: path, array or tensor [H, W].
-            depth_unit, depth_kind, intrinsics, fov: as for `pipelines.depth.read_photo`.
+            depth, depth_unit, depth_kind, intrinsics, fov: what is known; see `pipelines.depth.read_photo`.
             mask: what may move, one or several; see `moving_objects.objects_of_masks`.
             control: how much moves, and paths drawn on the image; `prompt` may be empty with these.
             tracks: own tracks to film, in place of image, motion, `num_frames` and `fps`.
@@ -214,8 +212,8 @@ class More4DPipeline:
             callback("depth", 1, 1)
             settings = {"num_frames": num_frames, "fps": fps, "seed": seed, "control": control}
             scene_tracks = self.generate_tracks(photo, depth_map, prompt, **settings, callback=callback)
-        sample = partial(self.camera_path, tracks=scene_tracks)
         liked = camera_chooser and liked_by(camera_chooser, self.components, picture, prompt)
+        sample = partial(self.camera_path, tracks=scene_tracks)
         paths = sampled(with_chosen_cameras(specs, scene_tracks, sample, liked), sample)
         film = partial(self.film, scene_tracks, prompt=prompt, seed=seed, callback=callback)
         views = film_views(film, paths, consistent=self.preset.consistent_views)

@@ -11,7 +11,7 @@ from tests.architecture.source import ROOT
 # the background and its texture, files of fills, formats of films, the door for documents, own depth,
 # decoding of videos of all kinds, camera files, control of motion, words of prompts, and what of
 # a film is made up.
-MOST_FILES = 91
+MOST_FILES = 92
 SMALLEST_RUN = (
     *("infer", "examples/goat.jpg", "--prompt", "the goat runs to the left", "--camera", "static"),
     *("--camera", "orbit", "--frames", "5", "--steps", "1", "--device", "cpu", "--quiet"),
