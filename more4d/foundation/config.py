@@ -163,8 +163,6 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 # class of the configuration -> {former key: current key}, in the headers of models/tiny
 KEYS: dict[str, dict[str, str]] = {
     "WanConfig": {"guidance_alignment": "motion_token_alignment"},
-    "ViSMConfig": {"behind": "background_fill"},
-    "TinyVideoConfig": {"behind": "background_fill"},
     "STraGConfig": {"reader": "text_grounding"},
     "TextGroundingConfig": {"comparisons": "self_attention_blocks", "sharpness": "inverse_temperature"},
 }

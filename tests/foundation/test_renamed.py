@@ -8,8 +8,6 @@ from more4d.foundation import config
 from more4d.foundation.config import BUNDLED_WEIGHTS, from_mapping
 from more4d.foundation.errors import ConfigError
 from more4d.networks.strag import STraGConfig, TextGroundingConfig
-from more4d.networks.tiny_video import TinyVideoConfig
-from more4d.networks.vism import ViSMConfig
 from more4d.networks.wan_config import WanConfig
 
 SIZES = {"in_channels": 36, "dim": 24, "ffn_dim": 48, "heads": 2, "layers": 2}
@@ -21,7 +19,6 @@ class Options:
     """Fields called as networks once called theirs."""
 
     reader: str = "pypdf"
-    behind: int = 0
     sharpness: float = 1.0
 
 
@@ -31,7 +28,7 @@ def test_former_keys_and_values_are_read():
 
 
 def test_another_class_keeps_keys_of_a_former_name():
-    values = {"reader": "published", "behind": 3, "sharpness": 2.0}
+    values = {"reader": "published", "sharpness": 2.0}
     assert from_mapping(Options, values) == Options(**values)
 
 
@@ -41,7 +38,7 @@ def test_a_former_name_of_another_class_is_unknown():
 
 
 def test_every_current_key_is_a_field_of_its_class():
-    classes = (WanConfig, ViSMConfig, TinyVideoConfig, STraGConfig, TextGroundingConfig)
+    classes = (WanConfig, STraGConfig, TextGroundingConfig)
     assert {cls.__name__ for cls in classes} == config.KEYS.keys()
     for cls in classes:
         assert set(config.KEYS[cls.__name__].values()) <= set(cls.__dataclass_fields__)
