@@ -128,7 +128,8 @@ def test_a_process_without_an_item_holds_up_nobody(ended):
     folder, told = ended
     assert told["one"]["codes"] == [0, 0] and "1 of 1 items" in told["one"]["out"][0]
     # first the item of this run, then those of earlier ones
-    assert [(item["name"], item["stages_run"]) for item in items(folder / "alone-out")][0] == ("a", 0)
+    made = items(folder / "alone-out")[0]
+    assert (made["name"], made["stages_run"]) == ("a", 0)
 
 
 def test_after_a_killed_process_the_same_command_goes_on(ended):
