@@ -1,7 +1,6 @@
 """Encode a task's data set once, in parallel processes, into a latent cache (`datasets.latent_cache`)."""
 
 import logging
-import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -121,7 +120,9 @@ def _encode(
             yield number, write_file(cache, task, number)
         return
     context = get_context("forkserver")
-    with ProcessPoolExecutor(options.workers, context, initializer=_init_worker, initargs=(options,)) as pool:
+    # what this process may use, shared; not the machine's processors, of which it may have been given few
+    shared = (options, max(1, torch.get_num_threads() // options.workers))
+    with ProcessPoolExecutor(options.workers, context, initializer=_init_worker, initargs=shared) as pool:
         waiting = [pool.submit(_write_file, options.output, cache.header, number) for number in missing]
         try:
             for future in as_completed(waiting):
@@ -168,12 +169,12 @@ def write_file(cache: LatentCache, task: GeneratorTask, number: int) -> list[str
 _task: GeneratorTask
 
 
-def _init_worker(options: CacheOptions) -> None:
+def _init_worker(options: CacheOptions, threads: int) -> None:
     """Initialise a worker process: open the encoders once, for all files it will write."""
     global _task
     # Ctrl-C is sent to all processes; the main process ends the others
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // options.workers))
+    torch.set_num_threads(threads)
     _task = open_task(options)
 
 

@@ -130,10 +130,18 @@ def test_an_interrupted_cache_is_gone_on_with_and_comes_out_the_same(tiny, tmp_p
     assert len(LatentClips(tmp_path / "once", seed=0).column("reach")) == 4
 
 
-def test_more_processes_write_the_same_cache(tiny, tmp_path):
+@pytest.mark.parametrize("threads", [1, 3])
+def test_more_processes_write_the_same_cache(tiny, tmp_path, threads):
+    """They share this process's threads; another number of threads rounds sums in another order."""
     config = written(tmp_path, tiny, "strag")
-    made(config, tmp_path / "one")
-    assert made(config, tmp_path / "two", workers=2)[-1] == 4
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        made(config, tmp_path / "one")
+        torch.set_num_threads(2 * threads)
+        assert made(config, tmp_path / "two", workers=2)[-1] == 4
+    finally:
+        torch.set_num_threads(before)
     assert_equal(tmp_path / "one", tmp_path / "two")
 
 
