@@ -111,13 +111,17 @@ def image_to_tracks(
     drawn = None
     if control.strokes and control.closeness > 0:
         objects, drawn = draw_motion(components, control.strokes, depth, small, image)
-        meant = Meant(prompt=understood.text or prompt, thing=objects > 0)
-    else:
-        known = outline if objects is None else objects > 0
+    known = outline if objects is None else objects > 0
+    # strokes need no words, but say what an unknown noun means, and nothing else moves
+    exactly = drawn is not None and control.closeness == 1
+    meant = Meant(prompt="")
+    if drawn is None or (prompt.strip() and not exactly):
         meant = look(components, small, image, depth.depth_m, understood, outline=known)
-        if meant.thing is not None:
-            outline = meant.thing if outline is None else outline & meant.thing
-    if understood.still or (drawn is not None and control.closeness == 1):
+    if drawn is not None:
+        meant = Meant(prompt=meant.prompt, thing=known)
+    elif meant.thing is not None:
+        outline = meant.thing if outline is None else outline & meant.thing
+    if understood.still or exactly:
         motion = torch.zeros(preset.frames, *size, 3) if drawn is None else drawn
     else:
         asked = {"control": control, "drawn": drawn, "thing": meant.thing, "seed": seed, "progress": progress}

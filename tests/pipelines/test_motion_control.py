@@ -235,6 +235,26 @@ def test_what_follows_exactly_keeps_its_shape_in_estimated_depth() -> None:
     assert float((way - way.mean(0)).norm(dim=-1).max()) < 0.02 * float(way.mean(0).norm())
 
 
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [("the blorp moves to the left", "'blorp'"), ("it moves to the left", "what is meant"), ("", "")],
+)
+def test_an_unknown_noun_beside_a_stroke_means_what_the_stroke_is_on(
+    caplog: pytest.LogCaptureFixture, prompt: str, said: str
+) -> None:
+    colours, depth_m, _ = disc()
+    depth = DepthMap(depth_m=depth_m, valid=depth_m > 0, camera=CAMERA)
+    stroke = Stroke.of([(40, 48), (70, 48)]).normalised(HEIGHT, WIDTH)
+    settings = {"seed": 0, "frames": 2, "fps": 12.0, "control": MotionControl(strokes=(stroke,))}
+    image_to_tracks(Components.from_pretrained(), colours, depth, prompt, **settings)
+    notes = [line for line in caplog.messages if "the weights do not know" in line]
+    assert len(notes) == bool(said)
+    if said:
+        column, row = map(int, re.findall(r"at (\d+),(\d+) of 128 x 96", notes[0])[0])
+        assert said in notes[0] and abs(column - 40) <= 5 and abs(row - 48) <= 5
+        assert "understood: 'the " in caplog.text and " to the left' (" in caplog.text
+
+
 def test_a_stroke_on_a_photo_that_is_cropped_stays_on_its_place() -> None:
     # A photo twice as wide as its film shows: the film is the middle half.
     image = torch.zeros(100, 400, 3)
