@@ -59,6 +59,8 @@ FLATNESS = 0.02
 """Depth of a flat scene, as a power of the scene's own."""
 PLACES = (0.25, 0.12, 0.2)
 """How far held-out views are to the side, up and ahead, at most, in scene depths."""
+ROUNDS = 4
+"""Paths of held-out views; each has `SHOWN - 1` views at other moments."""
 MEASURES = ("worth", "skill", "film", "held_out")
 RIDGE = (0.01, 0.1, 1.0, 10.0, 100.0)
 
@@ -66,7 +68,7 @@ RIDGE = (0.01, 0.1, 1.0, 10.0, 100.0)
 class World:
     """A procedural world with tracks of estimated depth, and the truth."""
 
-    def __init__(self, index: int, split: str, pipe: More4DPipeline, *, held_out: bool) -> None:
+    def __init__(self, index: int, split: str, pipe: More4DPipeline) -> None:
         self.index, self.pipe = index, pipe
         self.scene = unseen_scene(index, split=split).scene
         clip = render_clip(self.scene, frames=FRAMES, visibility="none", finish=False, **SIZE)
@@ -81,11 +83,10 @@ class World:
         z = points[..., 2:] / depth.scene_depth_m
         flat = points / z * z**FLATNESS
         self.flat = shown(replace(self.tracks, positions=flat))
-        if held_out:
-            self.held_out = self._places()
-            self.held_truth = self.truth(self.held_out)
-            self.held_film = render(shown(self.tracks), self.held_out)
-            self.held_before = self.held_error(FilledPoints.empty())
+        self.held_out = [self._places(number) for number in range(ROUNDS)]
+        self.held_truth = [self.truth(path) for path in self.held_out]
+        self.held_film = [render(shown(self.tracks), path) for path in self.held_out]
+        self.held_before = self.held_error(FilledPoints.empty())
 
     def path(self, spec: CameraSpec) -> CameraPath:
         return camera_path(spec, self.tracks)
@@ -97,9 +98,9 @@ class World:
         there = replace(path, world_to_camera=pose)
         return render_video(self.scene, frames=SHOWN, camera_path=there, finish=False, **SIZE).frames
 
-    def _places(self) -> CameraPath:
+    def _places(self, number: int) -> CameraPath:
         """A path that is another random place around the photo's camera in every frame, facing the pivot."""
-        generator = torch.Generator().manual_seed(self.index)
+        generator = torch.Generator().manual_seed(self.index + 10_000 * number)
         depth_m = self.tracks.scene_depth_m or 1.0
         away = (2 * torch.rand(SHOWN, 3, generator=generator) - 1) * torch.tensor(PLACES) * depth_m
         static = named_camera_path("static", frames=SHOWN, scene_depth_m=depth_m, camera=self.tracks.camera)
@@ -109,9 +110,13 @@ class World:
         return replace(static, name="held-out", world_to_camera=rigid_inverse(pose))
 
     def held_error(self, filled: FilledPoints) -> float:
-        known = composite_fill(self.held_film.small, self.held_out, filled)
-        behind = fill_background(known.colour, known.depth_m, ~known.hole_mask)
-        return error(completed(self.held_film, behind), self.held_truth)
+        """Mean squared error of all held-out views, with what was filled in their holes."""
+        errors = []
+        for path, film, truth in zip(self.held_out, self.held_film, self.held_truth, strict=True):
+            known = composite_fill(film.small, path, filled)
+            behind = fill_background(known.colour, known.depth_m, ~known.hole_mask)
+            errors.append(error(completed(film, behind), truth))
+        return float(np.mean(errors))
 
     def film(self, spec: CameraSpec, earlier: list[FilledPoints]) -> tuple[dict[str, float], Any, Tensor]:
         every = slice(None, None, (FRAMES - 1) // (SHOWN - 1))
@@ -122,9 +127,8 @@ class World:
         # In its holes the flat film shows what the other one shows there: they differ by depth only.
         flat = completed(render(self.flat, path), view.fill)
         measured = {"film": error(frames, truth), "flat": error(flat, truth)}
-        if hasattr(self, "held_before"):
-            measured["held_out"] = self.held_error(FilledPoints.concat([*earlier, view.filled]))
-            measured["held_before"] = self.held_before
+        measured["held_out"] = self.held_error(FilledPoints.concat([*earlier, view.filled]))
+        measured["held_before"] = self.held_before
         return measured, view.filled, torch.cat([frames[1:], truth[1:]], 1)
 
 
@@ -148,12 +152,12 @@ def values_of(row: dict[str, Any]) -> dict[str, float]:
     """The measures of a film in dB; see the head of this module."""
     film = -10 * math.log10(max(row["film"], 1e-6))
     skill = 10 * math.log10(max(row["flat"], 1e-6) / max(row["film"], 1e-6))
-    gain = 10 * math.log10(row["held_before"] / row["held_out"]) if "held_out" in row else 0.0
+    gain = 10 * math.log10(row["held_before"] / row["held_out"])
     return {"film": film, "skill": skill, "worth": skill + FILM * film, "held_out": gain}
 
 
 def measure_world(index: int, options: argparse.Namespace, pipe: More4DPipeline) -> dict[str, Any]:
-    world = World(index, options.split, pipe, held_out=options.chosen)
+    world = World(index, options.split, pipe)
     started = time.process_time()
     measured = {str(each.spec): each for each in measure_candidates(world.tracks, candidates(), world.path)}
     result: dict[str, Any] = {"world": index, "seconds": time.process_time() - started, "rows": []}
