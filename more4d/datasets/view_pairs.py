@@ -51,7 +51,7 @@ class HoleOptions:
         shapes: (height, width) of the videos, one per group.
         group: number of consecutive indices with one shape; a multiple of the batch size.
         frames: video frames, 4n + 1.
-        pairs: number of different pairs; larger indices wrap around.
+        pairs: number of different pairs; larger indices wrap around. Whole groups, where shapes differ.
         cache: folder for rendered pairs (rendering is expensive); None: render each time.
         strength: range of the camera path's strength; 1 is the default of inference.
     """
@@ -62,6 +62,10 @@ class HoleOptions:
     pairs: int = 1600
     cache: Path | None = None
     strength: tuple[float, float] = (0.3, 1.5)
+
+    def __post_init__(self) -> None:
+        if len(set(self.shapes)) > 1 and self.pairs % self.group:
+            raise ConfigError(f"data: pairs {self.pairs} must be a multiple of group {self.group}")
 
 
 class HoleClips(ShapedScenes):

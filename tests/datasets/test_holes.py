@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from more4d.datasets.batch import ViewBatch
 from more4d.datasets.view_pairs import HoleClips, HoleOptions, load_view, save_view
+from more4d.foundation.errors import ConfigError
 
 SMALL = HoleOptions(shapes=((48, 64),), group=1, frames=5, pairs=4)
 
@@ -27,6 +29,11 @@ def test_holes_exist_and_show_what_could_lie_behind():
     assert (
         sum(one < 0.5 * other for one, other in zip(behind, grey, strict=True)) >= 3
     )  # of 4; one shows no sky
+
+
+def test_pairs_of_several_shapes_are_whole_groups():
+    with pytest.raises(ConfigError, match="pairs 12 must be a multiple of group 8"):
+        HoleOptions(pairs=12)
 
 
 def test_a_saved_pair_comes_back(tmp_path):
