@@ -27,6 +27,8 @@ DIRECTION_AXES = {
     "away": (2, 1.0),
 }
 """Axis and sign of each direction a caption can name, in the camera's frame (x right, y down, z forward)."""
+LEAST_WAY = 0.01
+"""That something goes in its direction, in sides of the image, or depths."""
 
 
 def track_errors(
@@ -118,8 +120,8 @@ def moving_pixels(truth: Positions, camera: Camera, *, threshold_px: float = 0.5
 def follows_direction(predicted: Positions, mask: Mask, direction: str, camera: Camera) -> bool:
     """Whether the pixels of `mask` move, on average and by the end, in `direction`.
 
-    The mean normalised displacement along the named axis must have the right sign and be at least a hundredth
-    of the image, or of the depth.
+    The mean normalised displacement along the named axis must have the right sign and be at least
+    `LEAST_WAY`.
     """
     if direction not in DIRECTION_AXES:
         raise ValueError(f"direction must be one of {', '.join(DIRECTION_AXES)}, got '{direction}'")
@@ -127,7 +129,7 @@ def follows_direction(predicted: Positions, mask: Mask, direction: str, camera: 
         raise ValueError("no pixel is asked about: the mask is empty")
     axis, sign = DIRECTION_AXES[direction]
     end = normalise_motion(predicted, camera)[-1][mask].mean(0)
-    return bool(sign * end[axis] >= 0.01)
+    return bool(sign * end[axis] >= LEAST_WAY)
 
 
 def position_errors(stored: Positions, truth: Positions, camera: Camera) -> dict[str, float]:

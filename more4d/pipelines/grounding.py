@@ -13,7 +13,7 @@ many things as the prompt names the best stay; the others become scenery (`choos
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,8 +25,9 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from more4d.language.thesaurus import Clause
+from more4d.metrics.tracks import DIRECTION_AXES, LEAST_WAY
 from more4d.networks.interface import STraGConditions
-from more4d.networks.strag import UNDECIDED, moving_probability
+from more4d.networks.strag import UNDECIDED, focused, moving_probability
 from more4d.pipelines.components import Components
 from more4d.pipelines.motion_filters import Guide
 from more4d.pipelines.prompt_words import Understood, moving
@@ -40,6 +41,9 @@ DOUBT = 1
 """Cells of probability 0 that are added to every thing, so that a single cell is not the best thing."""
 ALIKE = 0.5
 """Of the score of the best: things that words of position may choose among."""
+LEAST_PX, VISIBLE_PX, OVERLAP = 0.5, 2.0, 0.5
+"""Pixels of the networks' grid that something moves from, and is seen to from; and intersection over union.
+Chosen on 180 validation scenes (docs/log.md)."""
 _log = logging.getLogger(__name__)
 
 
@@ -66,6 +70,7 @@ def look(
     understood: Understood,
     *,
     outline: Bool[Tensor, "photo_height photo_width"] | None = None,
+    is_meant: bool = False,
 ) -> Meant:
     """Find in the photo what the prompt leaves open: the noun of a kind, or the thing that has none.
 
@@ -73,10 +78,12 @@ def look(
         scene: the photo at the networks' size.
         depth_m: of the photo.
         outline: of what the photo shows, where that is known.
+        is_meant: whether that is the only thing that may move, whatever the prompt says.
     """
     if understood.is_foreign:
         _log.warning("the weights know English only, which '%.60s' is not", understood.prompt)
-    return _look(components, scene, (photo, depth_m), understood, outline)
+    found = _look(components, scene, (photo, depth_m), understood, outline)
+    return Meant(prompt=found.prompt, thing=outline) if is_meant else found
 
 
 def _look(
@@ -187,6 +194,54 @@ def choose(
     with components.on_device("strag") as (network,):
         answers = network.ground_text(cond)
     return choose_named(moving_probability(answers)[0].cpu(), depth_m, len(movers), where)
+
+
+def likely_to_move(
+    components: Components, cond: STraGConditions, size: tuple[int, int]
+) -> Bool[Tensor, "height width"]:
+    """Where the generator is led to let something move: cells that more likely do than not."""
+    with components.on_device("strag") as (network,):
+        answers = network.ground_text(cond)
+        if cond.focus is not None:
+            focus = interpolate(cond.focus, answers.shape[-2:], mode="nearest-exact")
+            answers = focused(answers, focus.to(answers), network.reader.config.classes)
+    return interpolate(moving_probability(answers)[:, None], size, mode="nearest-exact")[0, 0].cpu() > 0.5
+
+
+def fits_prompt(
+    motion: Float[Tensor, "3 frames height width"],
+    likely: Bool[Tensor, "height width"],
+    clauses: Sequence[Clause],
+) -> tuple[bool, float]:
+    """Whether normalised motion goes as the prompt says, and how well, to compare several.
+
+    It does if something goes `VISIBLE_PX`, what moves overlaps by `OVERLAP` with where something is likely
+    to, and, if the prompt names one direction only, what moves goes there in the mean (`follows_direction`).
+    """
+    way_px = motion.norm(dim=0).amax(0) * motion.shape[-1]
+    moves = way_px >= LEAST_PX
+    overlap = float((moves & likely).sum()) / max(1, int((moves | likely).sum()))
+    visible, right = float(way_px.max()) >= VISIBLE_PX, True
+    directions = {clause.direction for clause in moving(clauses)}
+    if len(directions) == 1 and (phrase := directions.pop()) and visible:
+        axis, sign = next(way for name, way in DIRECTION_AXES.items() if name in phrase.split())
+        right = float(sign * motion[axis, -1][moves].mean()) >= LEAST_WAY
+    return visible and right and overlap >= OVERLAP, visible + right + overlap
+
+
+def first_that_fits(
+    motions: Iterable[Float[Tensor, "3 frames height width"]],
+    likely: Bool[Tensor, "height width"],
+    clauses: Sequence[Clause],
+) -> Float[Tensor, "3 frames height width"]:
+    """Of several motions, generated one after the other, the first that fits the prompt, or the best."""
+    tried: list[tuple[float, Tensor]] = []
+    for motion in motions:
+        fits, how_well = fits_prompt(motion, likely, clauses)
+        if fits:
+            return motion
+        tried.append((how_well, motion))
+    return max(tried, key=lambda each: each[0])[1]
 
 
 def choose_named(

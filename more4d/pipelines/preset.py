@@ -20,13 +20,11 @@ from more4d.weights.manifest import missing_remedy
 NAME = "preset.yaml"
 WEIGHTS = USER_WEIGHTS
 DEFAULT = "tiny"
-# In error messages: where to get weights.
-GUIDE = "docs/weights.md"
+GUIDE = "docs/weights.md"  # in error messages: where to get weights
 TOKENIZER, WITHOUT_FILES = "tokenizer", "byte"
 """The option of a text encoder that names a folder, which lies beside the weights; and its other value."""
 SMOOTH, TEXTURE = FILLS = ("smooth", "texture")
-# The noise levels that training draws from.
-MOST_STEPS = 1000
+MOST_STEPS = 1000  # the noise levels that training draws from
 SAMPLERS = ("euler", "heun", "unipc")
 """Names of `diffusion.flow_matching.SAMPLERS`, whose module imports torch."""
 FRAME_STRIDE = 4
@@ -40,6 +38,7 @@ class Sampling:
     Attributes:
         steps: number of sampling steps, 1 to 1000: training has no more noise levels.
         open_steps: the same of tracks where a prompt leaves open which way things go; 0: as `steps`.
+        attempts: motions that are generated at most until one fits the prompt (`grounding.fits_prompt`).
         guidance: scale of classifier-free guidance; 1 leaves the unconditional pass out.
         shift: see `diffusion.flow_matching.shift_sigma`.
         sampler: a name of `diffusion.flow_matching.SAMPLERS`.
@@ -54,6 +53,7 @@ class Sampling:
 
     steps: int
     open_steps: int = 0
+    attempts: int = 1
     guidance: float = 1.0
     shift: float = 1.0
     sampler: str = "euler"
@@ -69,8 +69,8 @@ class Sampling:
             raise ConfigError(f"guidance_skip is a share of the steps, 0 to 1; got {self.guidance_skip}")
         if self.attention not in ATTENTION:
             raise ConfigError(f"unknown attention '{self.attention}'; known: {', '.join(ATTENTION)}")
-        if wrong := [each for each in (self.steps, self.open_steps or 1) if not 1 <= each <= MOST_STEPS]:
-            raise ConfigError(f"sampling takes 1 to {MOST_STEPS} steps, got {wrong[0]}")
+        if wrong := [n for n in (self.steps, self.attempts, self.open_steps or 1) if not 0 < n <= MOST_STEPS]:
+            raise ConfigError(f"sampling takes attempts of 1 to {MOST_STEPS} steps, got {wrong[0]}")
         # 0 is the unconditional sample, values below 1 weaken the prompt.
         if not 0 <= self.guidance < math.inf:
             raise ConfigError(f"guidance must be finite and at least 0, got {self.guidance}")

@@ -23,7 +23,15 @@ from more4d.language.thesaurus import Clause
 from more4d.networks.interface import PIXEL_STRIDE, latent_frames
 from more4d.pipelines.component_files import check_reach
 from more4d.pipelines.components import ENCODERS, Components
-from more4d.pipelines.grounding import Meant, cells_at, choose, encode_conditions, look
+from more4d.pipelines.grounding import (
+    Meant,
+    cells_at,
+    choose,
+    encode_conditions,
+    first_that_fits,
+    likely_to_move,
+    look,
+)
 from more4d.pipelines.motion_control import NEUTRAL, MotionControl, Stroke
 from more4d.pipelines.motion_filters import (
     Guide,
@@ -34,7 +42,7 @@ from more4d.pipelines.motion_filters import (
 )
 from more4d.pipelines.moving_objects import cells_of, move_as_wholes
 from more4d.pipelines.object_depth import reduce_relief
-from more4d.pipelines.preset import Sampling
+from more4d.pipelines.preset import Preset, Sampling
 from more4d.pipelines.prompt_words import moving, understand
 from more4d.pipelines.sampling import (
     NULL_PROMPT,
@@ -108,18 +116,15 @@ def image_to_tracks(
     # All of the photo at the networks' size; where the shapes differ it is stretched a little, not cropped.
     size = working_size(*depth.depth_m.shape, pixels=preset.pixels, multiple=preset.multiple)
     small, scene_depth_m = shrink(large, *size), depth.scene_depth_m
-    drawn = None
-    if control.strokes and control.closeness > 0:
-        objects, drawn = draw_motion(components, control.strokes, depth, small, image)
+    strokes = control.strokes if control.closeness > 0 else ()
+    objects, drawn = draw_motion(components, strokes, depth, small, image) if strokes else (objects, None)
     known = outline if objects is None else objects > 0
     # strokes need no words, but say what an unknown noun means, and nothing else moves
-    exactly = drawn is not None and control.closeness == 1
-    meant = Meant(prompt="")
-    if drawn is None or (prompt.strip() and not exactly):
-        meant = look(components, small, image, depth.depth_m, understood, outline=known)
-    if drawn is not None:
-        meant = Meant(prompt=meant.prompt, thing=known)
-    elif meant.thing is not None:
+    exactly, meant = strokes and control.closeness == 1, Meant(prompt="", thing=known)
+    if not strokes or (prompt.strip() and not exactly):
+        seen = (components, small, image, depth.depth_m)
+        meant = look(*seen, understood, outline=known, is_meant=bool(strokes))
+    if not strokes and meant.thing is not None:
         outline = meant.thing if outline is None else outline & meant.thing
     if understood.still or exactly:
         motion = torch.zeros(preset.frames, *size, 3) if drawn is None else drawn
@@ -242,41 +247,56 @@ def generate_motion(
         text = components.encode_prompts(prompt, *uncond_prompts(preset.tracks))
         cond = encode_conditions(components, picture, depth_m, text, prompt=prompt, photo=full_res)
         components.free(*ENCODERS)  # before the generator is loaded: at 14B both do not fit
-        noise = standard_noise(  # [1, 16, f, h, w]: 4 frames and 8 x 8 pixels are one latent
-            *(1, LATENT_CHANNELS, latent_frames(preset.frames)),
-            *(height // PIXEL_STRIDE, width // PIXEL_STRIDE),
-            generator=torch_generator("tracks", seed),
-            like=picture,
-        )
         settings = _sampling(preset.tracks, clauses)
-        given = {} if control.neutral else _given_latents(components, control, drawn, like=noise)
+        like = picture.new_zeros(
+            *(1, LATENT_CHANNELS, latent_frames(preset.frames)),  # 4 frames and 8 x 8 pixels are one latent
+            *(height // PIXEL_STRIDE, width // PIXEL_STRIDE),
+        )
+        given = {} if control.neutral else _given_latents(components, control, drawn, like=like)
         focus = None
         if thing is not None:
-            focus = adaptive_max_pool2d(thing[None, None].float(), noise.shape[-2:])
+            focus = adaptive_max_pool2d(thing[None, None].float(), like.shape[-2:])
         elif clauses:  # the text grounding may find more things than the prompt names
             focus = choose(components, cond, scene.depth_m, clauses)
         if focus is not None:
-            placed = interpolate(focus, noise.shape[-2:], mode="nearest-exact")
-            cond = replace(cond, focus=placed.to(noise))
+            placed = interpolate(focus, like.shape[-2:], mode="nearest-exact")
+            cond = replace(cond, focus=placed.to(like))
         uncond = replace(cond, text=text.encode_text([NULL_PROMPT])) if settings.guidance != 1 else None
         if control.reach is not None:  # guidance goes away from no prompt and unknown reach, which is zero
             check_reach(components.checkpoint("strag"), components.checkpoint("motion_reach"))
             with components.on_device("motion_reach") as (motion_reach,):
-                cond = replace(cond, reach=motion_reach(noise.new_tensor([control.reach])))
+                cond = replace(cond, reach=motion_reach(like.new_tensor([control.reach])))
             uncond = uncond and replace(uncond, reach=torch.zeros_like(cond.reach))
-        # z_sigma = (1 - sigma) z_traj + sigma eps is denoised from sigma = 1, which is noise alone.
-        request = SamplingRequest(
-            settings=settings,
-            noise=noise,
-            cond=cond,
-            uncond=uncond,
-            on_step=step_counter(progress, "tracks", settings.steps),
-            **given,
-        )
-        latents = components.sample("strag", request)
-        # The motion-sensitive VAE decodes latents to displacement per pixel and frame.
-        with components.on_device("trajectory_codec") as (codec,):
-            motion = codec.decode_motion(latents, picture, depth_m)[0].float().cpu()  # [3, T, H, W]
+
+        def sampled(attempt: int) -> Float[Tensor, "3 frames height width"]:
+            seeds = (seed, attempt) if attempt else (seed,)
+            noise = standard_noise(*like.shape, generator=torch_generator("tracks", *seeds), like=like)
+            # z_sigma = (1 - sigma) z_traj + sigma eps is denoised from sigma = 1, which is noise alone.
+            request = SamplingRequest(
+                settings=settings,
+                noise=noise,
+                cond=cond,
+                uncond=uncond,
+                on_step=step_counter(progress, "tracks", settings.steps),
+                **given,
+            )
+            latents = components.sample("strag", request)
+            # The motion-sensitive VAE decodes latents to displacement per pixel and frame.
+            with components.on_device("trajectory_codec") as (codec,):
+                motion = codec.decode_motion(latents, picture, depth_m)[0].float().cpu()  # [3, T, H, W]
+            return _filtered(motion, scene, preset)
+
+        # a reach or stillness that is asked for is not what the prompt alone says
+        if settings.attempts == 1 or not clauses or control.still_guidance or control.reach is not None:
+            return sampled(0)
+        likely = likely_to_move(components, cond, (height, width))
+        return first_that_fits(map(sampled, range(settings.attempts)), likely, clauses)
+
+
+def _filtered(
+    motion: Float[Tensor, "3 frames height width"], scene: Guide, preset: Preset
+) -> Float[Tensor, "3 frames height width"]:
+    """Decoded motion without outliers, and with frame 0 at rest."""
     # A codec may put a little motion into frame 0, which by definition has none: take it out of every frame.
     maps = rearrange(motion - motion[:, :1], "xyz t h w -> t xyz h w")
     # An outlier is judged by where its path is halfway and at the end: all frames would cost T times more.

@@ -118,7 +118,7 @@ def plan_inference(
     """
     planned = checked_size(preset, frames, size)
     preset = drop_unused_motion_features(preset, folder)  # as `Components.open`
-    tracks = preset.tracks  # of the prompts that take most steps
+    tracks = preset.tracks  # of the prompts that take most steps, at the first attempt
     preset = replace(preset, tracks=replace(tracks, steps=tracks.open_steps or tracks.steps))
     components = planned_components(preset, folder)
     for component in GENERATORS:

@@ -291,7 +291,8 @@ class RunRecord:
 
 def as_inputs(sampling: Sampling) -> dict[str, Any]:
     """Settings of sampling as inputs of a stage; what came later and asks for nothing outdates no result."""
-    return {name: value for name, value in asdict(sampling).items() if (name, value) != ("open_steps", 0)}
+    nothing = {"open_steps": 0, "attempts": 1}
+    return {name: value for name, value in asdict(sampling).items() if nothing.get(name) != value}
 
 
 def peak_memory_mib() -> int:

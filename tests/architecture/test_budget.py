@@ -7,7 +7,7 @@ from tests.architecture.source import name, python_files, tree
 FILE_LINES = 400
 FUNCTION_LINES = 80
 PACKAGE_FILES = 325
-PACKAGE_LINES = 62_050
+PACKAGE_LINES = 62_250
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc"}
 
 
