@@ -75,6 +75,9 @@ class BatchStream:
 
     def close(self) -> None:
         """End the workers. They ignore signals, so an iterator that outlives the run would block its exit."""
+        # An error that a worker raised holds the iterator in its traceback: to let go of it is not enough.
+        if end := getattr(self._batches, "_shutdown_workers", None):
+            end()
         self._batches = iter(())
 
     def _count(self, step: int, loaded: Loaded) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from multiprocessing import active_children
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from more4d.training.batches import BAD_SAMPLES, MAX_NAMED, MIN_SEEN, describe_b
 from more4d.training.checkpoint import CheckpointFolder
 from more4d.training.journal import read_journal
 from more4d.training.loop import train
-from tests.training.fit_line import LOOP, FitLine, Line, trained_parameters
+from tests.training.fit_line import LOOP, FitLine, Line, Points, trained_parameters
 
 SOME = replace(LOOP, max_bad_fraction=3 / MIN_SEEN)
 """Three bad samples of the first MIN_SEEN are allowed."""
@@ -29,6 +30,27 @@ def test_at_first_the_first_bad_sample_stops_the_run_and_is_named(tmp_path, work
     ):
         train(FitLine(bad=(3,)), replace(LOOP, workers=workers), tmp_path)
     assert not CheckpointFolder(tmp_path).steps()
+
+
+class UnequalPoints(Line):
+    """Samples that make no batch."""
+
+    def __getitem__(self, index):
+        return Points(torch.zeros(1, 1 + index))
+
+
+class FitUnequal(FitLine):
+    def dataset(self):
+        return UnequalPoints()
+
+
+def test_no_worker_outlives_an_error_that_it_raised(tmp_path):
+    """They ignore SIGTERM: a process that waits for them at its end would never end."""
+    before = active_children()
+    with pytest.raises(RuntimeError, match="Sizes of tensors must match") as raised:
+        train(FitUnequal(), replace(LOOP, workers=1), tmp_path)
+    assert raised.traceback  # which holds the iterator over the batches
+    assert [each for each in active_children() if each not in before] == []
 
 
 def test_some_bad_samples_are_borne_named_once_and_told_in_the_journal(tmp_path, caplog):
