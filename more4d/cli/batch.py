@@ -217,7 +217,8 @@ def make_item(pipe: More4DPipeline, job: Job, output: Path, progress: BatchProgr
     result, failure = None, None
     with progress.item(label, len(stage_names(job, fill=pipe.preset.fill))) as report:
         try:
-            result = run_job(pipe, job, output / job.name, progress=report)
+            with locked(output / job.name):  # `reconstruct` and the viewer hold the folder of an item alone
+                result = run_job(pipe, job, output / job.name, progress=report)
             if not result.stages_run:
                 progress.line(f"{label}: there already")
         except WeightsError:

@@ -22,6 +22,7 @@ import base64
 import gzip
 import html
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -113,9 +114,8 @@ def export_page(
         "scene": data.decode("ascii"),
         "script": "\n".join(_source(name) for name in SCRIPTS),
     }
-    page = _source("page.html")
-    for name, text in texts.items():
-        page = page.replace("{{" + name + "}}", text)
+    # In one go: a title may hold such a sign, too.
+    page = re.sub(r"{{(\w+)}}", lambda sign: texts[sign[1]], _source("page.html"))
     write_bytes(path, page.encode())
 
 

@@ -79,8 +79,9 @@ def spz_bytes(splats: Splats) -> bytes:
     positions = numbers(splats.positions) * FLIP
     # As fine as 24 bits with a sign allow for the farthest splat.
     farthest = max(float(np.abs(positions).max(initial=0)), 1e-3)
-    fraction = min(SPZ_FINEST, SPZ_BITS - 2 - math.ceil(math.log2(farthest)))
-    fixed = np.rint(positions * 2.0**fraction).astype("<i4")
+    fraction = max(0, min(SPZ_FINEST, SPZ_BITS - 2 - math.ceil(math.log2(farthest))))
+    most = 2 ** (SPZ_BITS - 1) - 1  # 8,000 km
+    fixed = np.rint(positions * 2.0**fraction).clip(-most, most).astype("<i4")
     columns = [
         fixed[..., None].view(np.uint8)[..., :3],
         _bytes(numbers(splats.opacities) * 255),

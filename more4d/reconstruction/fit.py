@@ -226,9 +226,10 @@ def _unlikeness(
     """1 - SSIM of box windows, `STRIDE` apart, each weighted by how far its pixels are trusted."""
     x, y = picture.movedim(-1, 0), truth.movedim(-1, 0)
     planes = torch.cat([x, y, x * x, y * y, x * y])[None]
-    mean = avg_pool2d(planes, WINDOW, STRIDE)[0]
+    window = min(WINDOW, *trust.shape)
+    mean = avg_pool2d(planes, window, STRIDE)[0]
     mx, my, xx, yy, xy = mean.split(3)
     like = (2 * mx * my + C1) * (2 * (xy - mx * my) + C2)
     like = like / ((mx * mx + my * my + C1) * (xx - mx * mx + yy - my * my + C2))
-    weight = avg_pool2d(trust[None, None], WINDOW, STRIDE)[0]
+    weight = avg_pool2d(trust[None, None], window, STRIDE)[0]
     return ((1 - like) * weight).mean()

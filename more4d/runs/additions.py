@@ -81,15 +81,17 @@ def film_item(
             film_size(*size, pipe.film_size) != size
         ):  # the item was made at another size than is asked for now
             pipe = More4DPipeline(pipe.components.reopened(size="photo"))
-        filled = sorted(folder.glob(f"*/{FILLED}")) if pipe.preset.consistent_views else []
-        behind = folder / BACKGROUND
+        made = sorted(folder.glob(f"*/{FILLED}")) if pipe.preset.consistent_views else []
+        filled = [file for file in made if not record.outdated(f"{file.parent.name}/{FILLED}")]
+        behind = [folder / BACKGROUND] if (folder / BACKGROUND).is_file() else []
+        behind = [] if record.outdated(BACKGROUND) else behind
 
         def make() -> None:
             earlier = [load_filled_points(file) for file in filled]
             about = {"earlier": earlier, "seed": record.seed, "callback": progress}
             view = pipe.film(tracks, path, tracks.caption, **about)
-            if behind.is_file():
-                view = replace(view, background=Background(**load_background(behind)))
+            for file in behind:
+                view = replace(view, background=Background(**load_background(file)))
             covered = (~holes for holes in view.rendering.hole_mask)
             save_render_stage(folder / path.name, view.rendering.colour, covered, path, fps=tracks.fps)
             save_fill_stage(folder / path.name, view.fill, view.rendering.small.hole_mask, view.filled)
@@ -98,7 +100,7 @@ def film_item(
         inputs = [
             file_fingerprint(folder / TRACKS),
             [path.world_to_camera.tolist(), path.intrinsics.tolist()],
-            [file_fingerprint(file) for file in (*filled, *([behind] if behind.is_file() else []))],
+            [file_fingerprint(file) for file in (*filled, *behind)],
             [pipe.components.fingerprint(*VIEW_COMPONENTS), record.seed],
         ]
         files = [f"{path.name}/{file}" for file in (*RENDER_FILES, *FILL_FILES, view_name())]

@@ -78,13 +78,16 @@ class Item:
         tracks = load_tracks(folder / TRACKS)
         scale = tracks.scene_depth_m or depth_of_tracks(tracks).scene_depth_m
         known = {"frames": tracks.frames, "camera": tracks.camera, "scene_depth_m": scale}
+        outdated = RunRecord.reopened(folder).outdated
         cameras = {
             path.parent.name: load_camera_path(path, **known)
             for path in sorted(folder.glob("*/camera_path.json"))
-            if film_of(path.parent) is not None
+            if (film := film_of(path.parent)) and not outdated(f"{path.parent.name}/{film.name}")
         }
         if not cameras:
-            raise InputError(f"{folder} has no finished film (CAMERA/view.mp4); film it along a camera path")
+            raise InputError(
+                f"{folder} has no finished film (CAMERA/view.mp4) of its tracks; film it along a camera path"
+            )
         return cls(folder=folder, tracks=tracks, cameras=cameras)
 
     def filled(self) -> list[Any]:

@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path, PurePath
 from typing import Any
 
-from more4d.files.atomic import file_fingerprint, fingerprint, write_bytes
+from more4d.files.atomic import file_fingerprint, fingerprint, write_bytes, write_reason
 from more4d.foundation.documents import read_json
 from more4d.foundation.errors import InputError
 from more4d.pipelines.preset import Sampling
@@ -162,6 +162,11 @@ class RunRecord:
         """Whether a stage of this run or an earlier one writes a file of this name."""
         return any(file in stage["files"] for stage in self._stages.values())
 
+    def outdated(self, file: str) -> bool:
+        """Whether a file was made from other tracks than are there now, whose run was cut off."""
+        bases = {stage.get("base") for stage in self._stages.values() if file in stage["files"]} - {None}
+        return bool(bases) and self.base not in bases
+
     def result(self, name: str) -> Any:
         """What the `make` of a finished stage returned, in this run or an earlier one."""
         return self._stages[name]["result"]
@@ -171,7 +176,8 @@ class RunRecord:
         found = {}
         for name, stage in self._stages.items():
             kind, _, camera = name.partition(" ")
-            same = name not in self._asked and stage.get("base") == self.base is not None
+            mine = not {name, f"view {camera}"}.isdisjoint(self._asked)  # also one of the viewer, made anew
+            same = not mine and stage.get("base") == self.base is not None
             whole = {"film": [name], "view": [f"render {camera}", f"fill {camera}", name]}.get(kind)
             if whole and same and all(map(self._intact, whole)):
                 found[camera] = stage["fingerprint"]
@@ -224,7 +230,7 @@ class RunRecord:
         files = sorted({file for name in names for file in self._stages[name]["files"]})
         for name in names:
             del self._stages[name]
-        removed = [file for file in files if (self.folder / file).exists()]
+        removed = [file for file in files if file not in self and (self.folder / file).exists()]
         if removed:
             more = f" and {len(removed) - 1} more" if len(removed) > 1 else ""
             self.note(f"{removed[0]}{more} were made from other tracks by an earlier run and are removed")
@@ -369,15 +375,14 @@ def locked(folder: Path) -> Iterator[None]:
 
 def _acquire(lock: Path) -> int | None:
     """The locked file; None if the run that held it has just ended and removed it."""
-    if not lock.exists():
-        write_bytes(lock, b"")
     try:
-        descriptor = os.open(lock, os.O_RDWR)
-    except FileNotFoundError:
-        return None
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        # opened or made in one step: a file put in its place would be another one than a run has locked
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
+        reason = write_reason(error) or error.strerror
         raise InputError(
-            f"cannot write into {lock.parent}: {error.strerror}; choose another output folder"
+            f"cannot write into {lock.parent}: {reason}; choose another output folder"
         ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

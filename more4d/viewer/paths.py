@@ -333,7 +333,6 @@ class PathPanel:
 
     def _save(self) -> None:
         name = self.path().name
-        self._folder().mkdir(exist_ok=True)
         if name != self._own_file:  # what is saved or opened here may be replaced, other paths not
             name = free_name(self._folder(), name, suffix=".json")
         write_bytes(self._folder() / f"{name}.json", keyframes_to_json(self.editor.keyframes))

@@ -51,6 +51,10 @@ def test_two_runs_into_one_folder_do_not_mix(command, photo, tmp_path):
     with locked(tmp_path / "out"):
         result = command(photo, "--prompt", "it rolls", "--camera", "static", "--frames", "2")
     assert result.code == 1 and "another run is writing" in result.err
+    with locked(tmp_path / "out/ball"):  # as `reconstruct` and the viewer do
+        result = command(photo, "--prompt", "it rolls", "--camera", "static", "--frames", "2")
+    assert result.code == 1 and "another run is writing" in result.err
+    assert not (tmp_path / "out/ball/run.json").exists()
 
 
 def test_weights_that_cannot_be_loaded_stop_the_batch(command, photo, tmp_path, random_preset):

@@ -139,3 +139,8 @@ def test_a_scene_of_a_large_photo_keeps_the_budget(tmp_path: Path) -> None:
     path = tmp_path / "scene.html"
     export_page(path, fitted[0], {"sideways": sideways()}, title="noise", encoded=fitted[1])
     assert path.stat().st_size <= 60_000 + MOST_SOURCE_BYTES + 60_000
+
+
+def test_signs_of_the_page_in_a_title_are_text(tmp_path: Path) -> None:
+    export_page(tmp_path / "scene.html", splat_scene(moving_tracks()), {}, title="a {{scene}} {{script}}")
+    assert (tmp_path / "scene.html").read_text().count("a {{scene}} {{script}}") == 2

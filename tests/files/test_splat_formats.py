@@ -1,6 +1,8 @@
 """Files of Gaussians say to programs that are not ours what the scene is."""
 
 import csv
+import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -143,3 +145,13 @@ def test_a_large_scene_fits_into_the_fixed_point_of_spz(splats: Splats, tmp_path
     path = tmp_path / "a.spz"
     path.write_bytes(spz_bytes(far))
     compare(found(path, tmp_path), far, metres=2**-9, colour=0.005, shape=0.08)
+
+
+def test_spz_holds_what_lies_beyond_its_numbers_at_their_end(splats: Splats) -> None:
+    far = replace(splats, positions=splats.positions * 1e7)
+    data = gzip.decompress(spz_bytes(far))
+    places = np.frombuffer(data, np.uint8, 9 * len(far), 16).reshape(-1, 3).astype(np.int64)
+    whole = places @ np.array([1, 1 << 8, 1 << 16])
+    whole = np.where(whole >= 1 << 23, whole - (1 << 24), whole).reshape(-1, 3)
+    assert data[13] == 0  # fractional bits
+    assert (np.sign(whole) == np.sign(far.positions.numpy() * [1, -1, -1])).all()

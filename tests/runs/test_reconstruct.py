@@ -12,12 +12,14 @@ import torch
 from more4d import load_gaussians, reconstruct
 from more4d.asset import ReconstructionSettings, fit_device
 from more4d.files.image import save_image
+from more4d.files.tracks import load_tracks
 from more4d.files.video import write_video
 from more4d.foundation.errors import InputError
 from more4d.pipeline import More4DPipeline
 from more4d.pipelines.cameras import parse_cameras
 from more4d.reconstruction.fit import Fit, FitSettings
 from more4d.runs import reconstruct as stages
+from more4d.runs.additions import film_item
 from more4d.runs.item import run_job
 from more4d.runs.job import Job, stage_names
 from more4d.runs.reconstruct import reconstruct_item
@@ -102,6 +104,13 @@ def test_without_steps_the_scene_is_that_of_tracks_and_fills(item):
     assert bool((scene.scales_m / scene.footprint_m[:, None]).allclose(torch.tensor(0.45), rtol=1e-2))
 
 
+@pytest.mark.parametrize("pixels", [1, 20])
+def test_a_scene_may_be_smaller_than_the_window_of_the_comparison(item, pixels):
+    pipe, folder = item
+    scene = reconstruct_item(pipe, folder, replace(SHORT, pixels=pixels, frozen=False))
+    assert bool(torch.isfinite(scene.colours).all())
+
+
 def test_infer_makes_it_too_and_more_cameras_make_it_anew(item, tmp_path, monkeypatch):
     pipe, folder = item
     monkeypatch.setattr("more4d.asset.ReconstructionSettings", lambda: SHORT)
@@ -152,3 +161,22 @@ def test_a_film_of_another_length_is_refused(item):
     write_video(folder / "static/view.mp4", torch.rand(3, 60, 80, 3), fps=12)
     with pytest.raises(InputError, match="has 3 frames and the tracks have 4"):
         reconstruct_item(pipe, folder, replace(SHORT, frozen=False))
+
+
+def test_films_of_other_tracks_are_left_out(item, tmp_path, monkeypatch):
+    """Depth says more now, and the run was stopped when it had made tracks of it."""
+    pipe, folder = item
+
+    def stop(stage: str, *_: int) -> None:
+        if stage.startswith("render"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_job(pipe, replace(job(tmp_path), fov=40.0), folder, progress=stop)
+    with pytest.raises(InputError, match="no finished film"):
+        reconstruct_item(pipe, folder, SHORT)
+    taken = []
+    monkeypatch.setattr("more4d.runs.additions.load_filled_points", taken.append)
+    path = pipe.camera_path("orbit", load_tracks(folder / "tracks.safetensors"))
+    film_item(pipe, folder, path)
+    assert taken == []

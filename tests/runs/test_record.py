@@ -132,3 +132,18 @@ def test_warnings_of_a_stage_are_kept_and_repeated_when_it_is_not_made_again(tmp
 
 def test_peak_memory_is_that_of_a_python_process():
     assert 10 < peak_memory_mib() < 100_000
+
+
+def test_a_file_that_two_stages_write_is_one_film_and_stays(tmp_path):
+    """A path that the viewer filmed, filmed again by `infer`, and once more with other tracks."""
+
+    def film(stage: str, base: str) -> RunRecord:
+        record = RunRecord(tmp_path, {})
+        record.base = base
+        record.stage(stage, base, ["a.txt"], lambda: (tmp_path / "a.txt").write_text(base))
+        return record
+
+    film("film path", "tracks")
+    assert not film("view path", "tracks").earlier_films()  # one film, not two
+    film("view path", "others").remove_outdated()
+    assert (tmp_path / "a.txt").read_text() == "others"

@@ -1,5 +1,5 @@
 import errno
-from pathlib import Path
+import os
 
 import pytest
 
@@ -14,6 +14,20 @@ def test_a_second_run_is_refused_until_the_first_ends(tmp_path):
     with locked(out):
         assert (out / LOCK).exists()
     assert not (tmp_path / "out" / LOCK).exists()
+
+
+def test_of_two_runs_that_begin_at_once_one_is_refused(tmp_path, monkeypatch):
+    first, usual, taken = locked(tmp_path), os.open, []
+
+    def late(path, *how):  # the other run is done with all of this before this one opens the file
+        if not taken:
+            taken.append(path)
+            first.__enter__()
+        return usual(path, *how)
+
+    monkeypatch.setattr(os, "open", late)
+    with pytest.raises(InputError, match="another run"), locked(tmp_path):
+        raise AssertionError
 
 
 def test_a_lock_left_by_a_killed_run_is_taken_over(tmp_path):
@@ -34,9 +48,9 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
     [(errno.EACCES, "no permission"), (errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only")],
 )
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch, code, reason):
-    def refuse(path, data):
+    def refuse(path, *_):
         raise OSError(code, "refused", str(path))
 
-    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(InputError, match=reason), locked(tmp_path):
         raise AssertionError

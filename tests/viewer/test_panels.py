@@ -90,6 +90,13 @@ def test_a_saved_path_is_replaced_by_itself_only(view):
     assert view.paths.saved.options == ("-",)
 
 
+def test_a_path_that_cannot_be_saved_is_refused_in_one_line(view, tmp_path, monkeypatch):
+    (tmp_path / "paths").write_text("mine")
+    monkeypatch.setattr(view.paths, "_folder", lambda: tmp_path / "paths")
+    with pytest.raises(InputError, match="not a folder"):
+        view.paths._save()
+
+
 def test_what_is_new_of_an_item_is_drawn_and_the_strokes_stay(view, viewer):
     view.time.value = 2.0
     view.motion.strokes.strokes.append(((0.0, 0.0, 2.0),))
